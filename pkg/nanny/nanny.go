@@ -1,0 +1,192 @@
+// Package nanny runs the workers of a process and knows how each of them is. A worker is a function that runs
+// until its context ends. If it returns before that, panics, or makes no progress within its deadline, the nanny
+// knows at once, and either starts it again, if it asked for that and its budget lasts, or ends the process
+// through the Fail hook.
+//
+//	Go                 returns or panics
+//	 │    ┌──────────┐ ───────────────────► restarting ──┐ budget spent
+//	 └──► │ busy     │ ◄─────────────────────────────────┤
+//	      │  ▲  │    │                                   ▼
+//	      │  │  ▼    │ ───────────────────────────────► dead ──► Fail
+//	      │ parked   │
+//	      └──────────┘ ── no beat in its deadline ────► stuck ──► Fail
+//	             └─────── one-shot that returned nil ─► done
+//	             └─────── its context ended ──────────► stopped
+//
+// The end of a worker is told by the goroutine that waits for it, not by polling. Progress is what the worker
+// tells through its context (see pkg/worker): sockets and queues beat for it, and park it while it waits for
+// work; a loop without any calls Beat. Go can't stop a goroutine: a stuck worker stays, and the process has to go.
+package nanny
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/worker"
+)
+
+// DefaultDeadline is how long a busy worker may go without a beat. A minute is longer than any sound timeout of
+// a call that a handler makes, and short enough to be back before people give up.
+const DefaultDeadline = time.Minute
+
+// Func is a worker: it runs until ctx ends and then returns soon. Its return value doesn't matter then.
+type Func = func(ctx context.Context) error
+
+// Options configures a Nanny. The zero value works, but then nobody hears of a death.
+type Options struct {
+	Log      *slog.Logger                        // nil: slog.Default()
+	Deadline time.Duration                       // for workers without one of their own; 0: DefaultDeadline
+	Report   func(context.Context, *fault.Error) // passed to the guard; must not block
+	Fail     func(error)                         // told, once each, of an end that must end the process; must not block
+}
+
+// Nanny runs and watches workers.
+type Nanny struct {
+	ctx   context.Context
+	opts  Options
+	guard fault.Guard
+	watch *watcher
+
+	mu      sync.Mutex
+	workers map[string]*tracked
+	changed chan struct{} // closed and replaced when a worker ends or is given up
+}
+
+// New returns a Nanny whose workers end with ctx, and starts its watcher, which is a worker like any other and is
+// watched over like any other. Once ctx has ended no worker is judged any more.
+func New(ctx context.Context, o Options) *Nanny {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Deadline == 0 {
+		o.Deadline = DefaultDeadline
+	}
+	if o.Fail == nil {
+		o.Fail = func(error) {}
+	}
+	n := &Nanny{ctx: ctx, opts: o, workers: map[string]*tracked{}, changed: make(chan struct{})}
+	n.guard = fault.Guard{Log: o.Log, Closing: n.closing, Report: o.Report}
+	n.watch = &watcher{nanny: n, joins: make(chan struct{}, 1)}
+	// The watcher waits in a timer that it parks in, so a deadline of its own would tell nothing: Round does.
+	if err := n.Go("nanny", n.watch.run); err != nil {
+		panic(err) // a name given twice in an empty table
+	}
+	return n
+}
+
+func (n *Nanny) closing() bool { return n.ctx.Err() != nil }
+
+// Option is a worker's policy. Without any, the end of the worker ends the process.
+type Option func(*policy)
+
+type policy struct {
+	deadline time.Duration
+	oneShot  bool
+	budget   int
+	window   time.Duration
+}
+
+// Restart starts a worker again that failed or returned, at most budget times within any window, after a pause
+// that doubles from 10 ms to 5 s, with full jitter, and begins anew once the worker ran for a window. When the budget is spent
+// the process ends with the worker's last error. A stuck worker can't be restarted and ends the process.
+func Restart(budget int, window time.Duration) Option {
+	return func(p *policy) { p.budget, p.window = budget, window }
+}
+
+// OneShot lets a worker return nil before the shutdown: its work is done, and its name is free again.
+func OneShot() Option { return func(p *policy) { p.oneShot = true } }
+
+// Deadline is how long this worker may be busy without a beat. Too short, and a slow but sound call ends the
+// process; too long, and a hang costs that much time.
+func Deadline(d time.Duration) Option { return func(p *policy) { p.deadline = d } }
+
+// ErrClosing is returned by Go once the shutdown has begun.
+var ErrClosing = fault.New(fault.KindStopped, "nanny: shutting down, no worker is started any more")
+
+// Go starts fn as the worker called name and returns at once. A name that a live worker has is an error.
+// The context that fn gets carries the worker, and ends with the Nanny's.
+func (n *Nanny) Go(name string, fn Func, opts ...Option) error {
+	p := policy{deadline: n.opts.Deadline}
+	for _, o := range opts {
+		o(&p)
+	}
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == '"' || r == 0x7f }) {
+		return fmt.Errorf("nanny: %q is no name for a worker: use letters, digits and dashes", name)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing() {
+		return ErrClosing
+	}
+	if old := n.workers[name]; old != nil && old.state != StateDone {
+		return fmt.Errorf("nanny: a worker called %s runs already: give each a name of its own", name)
+	}
+	t := &tracked{nanny: n, name: name, fn: fn, policy: p, state: StateBusy, since: time.Now(), worker: worker.New(name)}
+	n.workers[name] = t
+	go t.supervise()
+	select {
+	case n.watch.joins <- struct{}{}:
+	default: // it will look anyway
+	}
+	return nil
+}
+
+// Beat tells that the worker of ctx made progress. A loop that uses no socket and no queue calls it once a round.
+func Beat(ctx context.Context) { worker.FromContext(ctx).Beat() }
+
+// Wait blocks until every worker has ended, except those that are stuck, or until ctx ends. It returns the
+// workers that are still alive, the stuck ones too, sorted by name.
+func (n *Nanny) Wait(ctx context.Context) []Status {
+	for {
+		n.mu.Lock()
+		changed, waiting := n.changed, false
+		for _, t := range n.workers {
+			waiting = waiting || t.state.alive() && t.state != StateStuck
+		}
+		n.mu.Unlock()
+		if !waiting {
+			break
+		}
+		select {
+		case <-changed:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	return slices.DeleteFunc(n.Workers(), func(s Status) bool { return !s.State.alive() })
+}
+
+// Workers returns the state of every worker that was ever started, sorted by name.
+func (n *Nanny) Workers() []Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := make([]Status, 0, len(n.workers))
+	for _, t := range n.workers {
+		list = append(list, t.status())
+	}
+	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Err tells why the process is not well: a worker that is dead or stuck, or a watcher that no longer makes its
+// rounds. Nil means that every worker is alive and makes progress, restarts or rightly waits.
+func (n *Nanny) Err() error {
+	var list []error
+	for _, s := range n.Workers() {
+		if s.State == StateDead || s.State == StateStuck {
+			list = append(list, fmt.Errorf("worker %s is %s", s.Name, s.State))
+		}
+	}
+	if !n.closing() && n.watch.late() {
+		list = append(list, errors.New("the nanny makes no rounds"))
+	}
+	return errors.Join(list...)
+}

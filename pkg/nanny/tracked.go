@@ -1,0 +1,186 @@
+package nanny
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/stack"
+	"example.com/base-app/pkg/worker"
+	"github.com/cenkalti/backoff/v5"
+)
+
+// State is what a worker does.
+type State string
+
+// The states; the drawing in the package comment shows what leads from one to the other.
+const (
+	StateBusy       State = "busy"
+	StateParked     State = "parked" // waits for its next piece of work
+	StateRestarting State = "restarting"
+	StateStuck      State = "stuck"
+	StateDead       State = "dead"
+	StateDone       State = "done"    // a one-shot worker that is through
+	StateStopped    State = "stopped" // ended because it was asked to
+)
+
+func (s State) alive() bool {
+	return s == StateBusy || s == StateParked || s == StateRestarting || s == StateStuck
+}
+
+// Status is a worker's state at a moment.
+type Status struct {
+	Name     string    `json:"name"`
+	State    State     `json:"state"`
+	Since    time.Time `json:"since"`           // when its present run began or ended
+	Waits    string    `json:"waits,omitempty"` // where it is parked
+	Beats    uint64    `json:"beats"`           // of the present run
+	Restarts int       `json:"restarts"`
+	Error    string    `json:"error,omitempty"` // why it ended last
+}
+
+// The pause before a restart. The first is short, since most failures are gone at once; the longest is what a
+// person hardly notices. Full jitter keeps workers that failed together from coming back together.
+const (
+	firstPause  = 10 * time.Millisecond
+	longestWait = 5 * time.Second
+	fullJitter  = 1.0 // of the pause to either side: anything from 0 to twice the pause
+)
+
+// tracked is one worker. Its fields below the line belong to the Nanny's lock.
+type tracked struct {
+	nanny  *Nanny
+	name   string
+	fn     Func
+	policy policy
+
+	worker   *worker.Worker // of the present run
+	state    State
+	since    time.Time
+	restarts int
+	err      error
+	quiet    time.Duration // observed time without a beat
+	seen     uint64        // beats at the last round
+}
+
+// supervise runs the worker, again and again if its policy says so, until its end is final.
+func (t *tracked) supervise() {
+	n := t.nanny
+	pause := backoff.ExponentialBackOff{InitialInterval: firstPause, RandomizationFactor: fullJitter, Multiplier: 2, MaxInterval: longestWait}
+	pause.Reset()
+	var failures []time.Time
+	for {
+		began := time.Now()
+		err := t.run()
+		switch {
+		case n.closing():
+			t.enter(StateStopped, err)
+			return
+		case err == nil && t.policy.oneShot:
+			t.enter(StateDone, nil)
+			return
+		}
+		err = t.explain(err)
+		n.guard.Handle(worker.NewContext(n.ctx, t.worker), t.name, err)
+		now := time.Now()
+		if now.Sub(began) >= t.policy.window {
+			pause.Reset()
+		}
+		failures = append(recent(failures, now.Add(-t.policy.window)), now)
+		if t.policy.budget == 0 || len(failures) > t.policy.budget {
+			if t.policy.budget > 0 {
+				err = fmt.Errorf("worker %s: %d restarts within %v did not help: %w", t.name, t.policy.budget, t.policy.window, err)
+			}
+			t.enter(StateDead, err)
+			n.opts.Fail(err)
+			return
+		}
+		t.enter(StateRestarting, err)
+		if !sleep(n.ctx, pause.NextBackOff()) {
+			t.enter(StateStopped, err)
+			return
+		}
+		t.restart()
+	}
+}
+
+// run calls the worker once, in a goroutine of its own, so that even one that ends by runtime.Goexit is noticed.
+func (t *tracked) run() error {
+	ended := make(chan error, 1)
+	go func() {
+		err := errors.New("the goroutine was ended by runtime.Goexit")
+		defer func() { ended <- err }()
+		stack.Labelled(worker.NewContext(t.nanny.ctx, t.worker), t.name, func(ctx context.Context) {
+			err = fault.Recover(t.name, func() error { return t.fn(ctx) })
+		})
+	}()
+	return <-ended
+}
+
+// explain makes a worker's bare return value the error that people read.
+func (t *tracked) explain(err error) error {
+	if err == nil {
+		return &fault.Error{Kind: fault.KindEnded, Op: "worker", Subject: t.name, Err: errors.New("returned although nobody asked it to")}
+	}
+	if fault.Of(err) == fault.KindUnhandled {
+		return &fault.Error{Kind: fault.KindUnhandled, Op: "worker", Subject: t.name, Err: err}
+	}
+	return err
+}
+
+func (t *tracked) enter(s State, err error) {
+	n := t.nanny
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if t.state == StateStuck && s != StateStopped {
+		s = StateDead // it came back, too late: the process is on its way out
+	}
+	t.state, t.since, t.err = s, time.Now(), err
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+func (t *tracked) restart() {
+	n := t.nanny
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	t.restarts++
+	t.state, t.since, t.quiet, t.seen = StateBusy, time.Now(), 0, 0
+	t.worker = worker.New(t.name)
+	n.opts.Log.Info("worker restarts", "subject", t.name, "restarts", t.restarts)
+}
+
+// status is called under the lock.
+func (t *tracked) status() Status {
+	s := Status{Name: t.name, State: t.state, Since: t.since, Beats: t.worker.Beats(), Restarts: t.restarts}
+	if t.state == StateBusy {
+		if place, parked := t.worker.Parked(); parked {
+			s.State, s.Waits = StateParked, place
+		}
+	}
+	if t.err != nil {
+		s.Error = t.err.Error()
+	}
+	return s
+}
+
+func recent(list []time.Time, after time.Time) []time.Time {
+	for len(list) > 0 && list[0].Before(after) {
+		list = list[1:]
+	}
+	return list
+}
+
+// sleep waits for d and tells whether ctx let it.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,134 @@
+package nanny
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/stack"
+	"example.com/base-app/pkg/worker"
+)
+
+const (
+	// rounds is how often the watcher looks within the shortest deadline: a hang is known at most an eighth late.
+	rounds = 8
+	// Rounds are not closer than what costs nothing, and not further apart than an operator's patience.
+	shortestRound = 5 * time.Millisecond
+	longestRound  = time.Second
+	// lateRounds is how many rounds may be missing before the watcher itself counts as hung.
+	lateRounds = 5
+)
+
+// watcher finds the workers that are busy and make no progress. It counts only the time that it observed: when
+// its own rounds come late, because the host is overloaded or was frozen, nobody else is blamed for that.
+type watcher struct {
+	nanny *Nanny
+	joins chan struct{}             // a worker was started, perhaps with a shorter deadline
+	last  atomic.Pointer[time.Time] // of the last round
+}
+
+var place = "between rounds"
+
+func (w *watcher) run(ctx context.Context) error {
+	self := worker.FromContext(ctx)
+	for {
+		began, every := time.Now(), w.interval()
+		w.last.Store(&began)
+		self.Park(&place)
+		ok := w.wait(ctx, every)
+		self.Unpark()
+		if !ok {
+			return nil
+		}
+		w.round(observed(time.Since(began), every))
+	}
+}
+
+// wait ends with the time between two rounds, early when a worker joins; it tells whether ctx let it.
+func (w *watcher) wait(ctx context.Context, every time.Duration) bool {
+	timer := time.NewTimer(every)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-w.joins:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// interval returns the time between two rounds: a share of the shortest deadline.
+func (w *watcher) interval() time.Duration {
+	n := w.nanny
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	shortest := n.opts.Deadline
+	for _, t := range n.workers {
+		if t.state.alive() {
+			shortest = min(shortest, t.policy.deadline)
+		}
+	}
+	return max(shortestRound, min(longestRound, shortest/rounds))
+}
+
+// observed is how much of the time between two rounds counts against a worker. What goes beyond two rounds is the
+// host's: it was asleep, or too busy to run this process.
+func observed(elapsed, every time.Duration) time.Duration { return min(elapsed, 2*every) }
+
+func (w *watcher) late() bool {
+	last := w.last.Load()
+	return last != nil && time.Since(*last) > lateRounds*longestRound
+}
+
+func (w *watcher) round(passed time.Duration) {
+	for _, t := range w.overdue(passed) {
+		w.nanny.stuck(t)
+	}
+}
+
+func (w *watcher) overdue(passed time.Duration) (list []*tracked) {
+	n := w.nanny
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, t := range n.workers {
+		if t.state != StateBusy {
+			continue
+		}
+		beats := t.worker.Beats()
+		_, parked := t.worker.Parked()
+		if parked || beats != t.seen {
+			t.seen, t.quiet = beats, 0
+			continue
+		}
+		if t.quiet += passed; t.quiet >= t.policy.deadline {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+// stuck gives up a worker: it is named with the stack that it hangs in, and the process ends.
+func (n *Nanny) stuck(t *tracked) {
+	if n.closing() {
+		return
+	}
+	where := "its stack could not be found"
+	if mine := stack.Of(t.name, stack.All()); len(mine) > 0 {
+		where = fmt.Sprintf("goroutine %d [%s]:\n%s", mine[0].ID, mine[0].State, mine[0].Text)
+	}
+	n.mu.Lock()
+	if t.state != StateBusy {
+		n.mu.Unlock()
+		return
+	}
+	err := &fault.Error{Kind: fault.KindStuck, Op: "worker", Subject: t.name, Stack: []byte(where),
+		Err: fmt.Errorf("made no progress for %v", t.quiet.Round(time.Millisecond))}
+	t.state, t.since, t.err = StateStuck, time.Now(), err
+	close(n.changed)
+	n.changed = make(chan struct{})
+	n.mu.Unlock()
+	n.guard.Handle(n.ctx, t.name, err)
+	n.opts.Fail(err)
+}
