@@ -1,0 +1,94 @@
+package lifecycle
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"example.com/base-app/pkg/stack"
+)
+
+const (
+	keepCrashes = 10 // in the folder crashes: a bad night's worth
+	crashing    = "running.txt"
+	maxCrash    = 1 << 20 // of a crash that is read to be told; the file keeps the whole
+)
+
+// Crash is what the Go runtime wrote when the last run died of something that nobody can recover: a panic in a
+// goroutine without a guard, a fatal error of the runtime, SIGQUIT.
+type Crash struct {
+	File  string // in the data folder's folder crashes
+	Cause string // its first line
+	Stack string // of the goroutine that crashed
+}
+
+// CatchCrash makes the runtime write what it prints at a crash, with every goroutine's stack, into the data folder
+// too, and returns the crash that the run before left there, nil if none. The newest ten are kept.
+func (f *Folder) CatchCrash() (*Crash, error) {
+	dir := filepath.Join(f.Dir, "crashes")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, unusable(f.Dir, err)
+	}
+	path := filepath.Join(dir, crashing)
+	last, err := takeCrash(dir, path)
+	if err != nil {
+		return nil, unusable(f.Dir, err)
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return last, unusable(f.Dir, err)
+	}
+	defer file.Close() // the runtime has its own copy
+	debug.SetTraceback("all")
+	if err := debug.SetCrashOutput(file, debug.CrashOptions{}); err != nil {
+		return last, fmt.Errorf("catch crashes: %w", err)
+	}
+	return last, nil
+}
+
+// takeCrash gives the last run's crash its final name.
+func takeCrash(dir, path string) (*Crash, error) {
+	data, err := readStart(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &Crash{File: filepath.Join(dir, time.Now().UTC().Format("20060102T150405.000Z")+".txt")}
+	if err := os.Rename(path, c.File); err != nil {
+		return nil, err
+	}
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	c.Cause = string(line)
+	if all := stack.Parse(data); len(all) > 0 {
+		c.Stack = all[0].Text
+	}
+	return c, pruneCrashes(dir)
+}
+
+func readStart(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxCrash))
+}
+
+func pruneCrashes(dir string) error {
+	list, err := filepath.Glob(filepath.Join(dir, "2*.txt"))
+	slices.Sort(list)
+	for len(list) > keepCrashes {
+		err = errors.Join(err, os.Remove(list[0]))
+		list = list[1:]
+	}
+	return err
+}

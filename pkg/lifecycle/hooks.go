@@ -1,0 +1,108 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/stack"
+)
+
+// hook is one thing to do at shutdown.
+type hook struct {
+	name    string
+	budget  time.Duration
+	fn      func(context.Context) error
+	started time.Time // zero: not yet
+	ended   bool
+}
+
+// OnStop registers fn to be called while shutting down, after the body has returned, and after every hook that is
+// registered later. Its context ends with the budget. A hook that takes longer is named in the log and no longer
+// waited for by those after it, but the process does wait for it, until the end is forced.
+func (l *Life) OnStop(name string, budget time.Duration, fn func(context.Context) error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hooks = append(l.hooks, &hook{name: name, budget: budget, fn: fn})
+}
+
+// runHooks calls the hooks, last first, and returns when all have returned.
+func (l *Life) runHooks() {
+	var late []<-chan struct{}
+	for {
+		h := l.nextHook()
+		if h == nil {
+			break
+		}
+		done := make(chan struct{})
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), h.budget)
+		go func() {
+			defer close(done)
+			defer cancel()
+			stack.Labelled(ctx, hookLabel(h.name), func(ctx context.Context) {
+				l.endHook(h, fault.Recover("hook "+h.name, func() error { return h.fn(ctx) }))
+			})
+		}()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			select {
+			case <-done: // it ended together with its context
+			default:
+				late = append(late, done)
+				go l.opts.Log.Warn("a shutdown hook takes longer than its budget", "hook", h.name, "budget", h.budget.String())
+			}
+		}
+	}
+	for _, done := range late {
+		<-done
+	}
+}
+
+func hookLabel(name string) string { return "hook-" + name }
+
+// nextHook takes the last hook that has not been started; nil if there is none. A hook may register hooks.
+func (l *Life) nextHook() *hook {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := len(l.hooks) - 1; i >= 0; i-- {
+		if h := l.hooks[i]; h.started.IsZero() {
+			h.started = time.Now()
+			return h
+		}
+	}
+	return nil
+}
+
+func (l *Life) endHook(h *hook, err error) {
+	l.mu.Lock()
+	h.ended = true
+	took := time.Since(h.started)
+	l.mu.Unlock()
+	if err != nil {
+		l.opts.Log.Warn("a shutdown hook failed", "hook", h.name, "error", err, "took", took.String())
+		return
+	}
+	l.opts.Log.Debug("shutdown hook done", "hook", h.name, "took", took.String())
+}
+
+// pendingHooks returns what the dump tells of the hooks that have not ended.
+func (l *Life) pendingHooks() (list []Item) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.Closing() {
+		return nil
+	}
+	for i := len(l.hooks) - 1; i >= 0; i-- {
+		switch h := l.hooks[i]; {
+		case h.ended:
+		case h.started.IsZero():
+			list = append(list, item("shutdown hook waits for its turn", "hook", h.name))
+		default:
+			list = append(list, item("shutdown hook blocks", "hook", h.name,
+				"running", fmt.Sprint(time.Since(h.started).Round(time.Millisecond)), "budget", h.budget.String()))
+		}
+	}
+	return list
+}

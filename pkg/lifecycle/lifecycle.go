@@ -1,0 +1,192 @@
+// Package lifecycle gives a process one way to end. Whatever wants it to end (a signal, a dead worker, an error)
+// closes the latch, once: the first cause wins, is printed last, decides the exit code and is told at the next start.
+//
+//	            Stop(cause), TERM, INT                       body and hooks are through
+//	running ──────────────────────────► closing ─────────────────────────────────────► ended: the cause's code
+//	                                      │  │ Grace (30 s)
+//	                                      │  └──► dump: who delays it, with stacks ──► after 5 s more, forced: 70
+//	                                      └─ a second TERM or INT: dump and forced at once
+//
+// While closing, the context of Run's body has ended; when the body has returned, the hooks run, last registered
+// first, each with a budget. A worker that was found stuck is not waited for: the dump is written at once, and the
+// end comes within a second. The goroutine that calls Run does nothing but wait for timers and channels, so that
+// the forced end comes even when every lock is held and nobody reads the log any more. Only main exits: Run returns
+// the code.
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/stack"
+)
+
+const (
+	// DefaultGrace is how long a shutdown may take before it is explained. The supervisors above wait longer, in
+	// steps of 5 s each, so that the explanation is out before anyone kills.
+	DefaultGrace = 30 * time.Second
+	// forceAfter is the time between the dump and the forced end: enough to write it to a slow disk.
+	forceAfter = 5 * time.Second
+	// stuckAfter is how long the end may take once a worker is known to be stuck: it won't come back.
+	stuckAfter = time.Second
+	// lastWords bounds what is written after the end is decided, when the log or the disk may be what hangs.
+	lastWords = 500 * time.Millisecond
+)
+
+// Options configures a Life.
+type Options struct {
+	Log     *slog.Logger  // nil: slog.Default()
+	Grace   time.Duration // until the dump; the forced end follows 5 s later; 0: DefaultGrace
+	Dir     string        // data folder, where dumps go to its folder dumps; empty: the log alone
+	Signals *Signals      // armed by Arm; nil: no signal is handled
+	Hangup  func()        // SIGHUP
+	Debug   func()        // called before the dump of a slow shutdown: switch the log to debug
+
+	// Sections are what the dump tells beyond what this package knows. Each is asked in a goroutine of its own
+	// and left out with a remark if it doesn't answer within half a second.
+	Sections []Section
+}
+
+// Life is one run of a process.
+type Life struct {
+	opts   Options
+	began  time.Time
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu     sync.Mutex
+	closed time.Time
+	hooks  []*hook
+
+	dumping sync.Mutex // one dump at a time
+	tracing bool       // whether the flight recorder runs; tests in virtual time can't have it
+}
+
+// New returns a Life that runs, with an open latch.
+func New(o Options) *Life {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Grace == 0 {
+		o.Grace = DefaultGrace
+	}
+	l := &Life{opts: o, began: time.Now(), tracing: true}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	return l
+}
+
+// Context returns the context that ends when the latch closes; context.Cause tells the first cause.
+func (l *Life) Context() context.Context { return l.ctx }
+
+// Closing tells whether the latch has closed.
+func (l *Life) Closing() bool { return l.ctx.Err() != nil }
+
+// Stop closes the latch because of cause, and tells whether this was the first cause. A nil cause is an orderly end.
+// It never blocks.
+func (l *Life) Stop(cause error) bool {
+	if cause == nil {
+		cause = &fault.Error{Kind: fault.KindStopped, Err: fmt.Errorf("the work is done")}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.Closing() {
+		return false
+	}
+	l.closed = time.Now()
+	l.cancel(cause)
+	return true
+}
+
+// Run calls body, in a goroutine of its own, with the Life's context, and blocks until the process may exit: until body and the hooks
+// are through, or the end is forced. Body's error, or its return, closes the latch if nothing did before. Run is
+// called once.
+func (l *Life) Run(body func(context.Context) error) Exit {
+	done := make(chan struct{})
+	defer close(done)
+	second := make(chan os.Signal, 1)
+	if l.opts.Signals != nil {
+		go l.listen(l.opts.Signals, second, done)
+	}
+	orderly := make(chan struct{})
+	go func() {
+		defer close(orderly)
+		defer l.runHooks()
+		err := errors.New("the main goroutine was ended by runtime.Goexit")
+		defer func() { l.Stop(err) }()
+		stack.Labelled(l.ctx, "main", func(ctx context.Context) {
+			err = fault.Recover("main", func() error { return body(ctx) })
+		})
+	}()
+	<-l.ctx.Done()
+	cause := context.Cause(l.ctx)
+	go l.announce(cause)
+	recorder := l.startRecorder(done)
+
+	dump, force := time.NewTimer(l.opts.Grace), time.NewTimer(l.opts.Grace+forceAfter)
+	defer dump.Stop()
+	defer force.Stop()
+	var explained <-chan struct{}
+	if fault.Of(cause) == fault.KindStuck {
+		explained = l.explain(cause.Error(), recorder)
+		dump.Stop()
+		force.Reset(stuckAfter)
+	}
+	for {
+		select {
+		case <-dump.C:
+			explained = l.explain(fmt.Sprintf("the shutdown takes longer than %v", l.opts.Grace), recorder)
+		case <-orderly:
+			if explained != nil {
+				wait(explained, lastWords)
+			}
+			return l.exit(cause, true)
+		case s := <-second:
+			wait(l.explain(fmt.Sprintf("a second %s while shutting down", name(s)), recorder), 2*lastWords)
+			return l.exit(cause, false)
+		case <-force.C:
+			return l.exit(cause, false)
+		}
+	}
+}
+
+// announce says why the process goes down. It may block on the log, and so nobody waits for it.
+func (l *Life) announce(cause error) {
+	l.opts.Log.Info("shutting down", "cause", cause, "kind", fault.Of(cause).String())
+}
+
+// explain switches to debug and writes the dump; the channel closes when it is written.
+func (l *Life) explain(why string, r *recorder) <-chan struct{} {
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		if l.opts.Debug != nil {
+			l.opts.Debug()
+		}
+		l.dump(why, r)
+	}()
+	return written
+}
+
+// wait waits until c closes, for d at most.
+func wait(c <-chan struct{}, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c:
+	case <-timer.C:
+	}
+}
+
+// Bounded calls fn in a goroutine of its own and waits for it at most as long as last words may take. It is for what
+// is written when the log or the disk may be what hangs.
+func Bounded(fn func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); fn() }()
+	wait(done, lastWords)
+}

@@ -1,0 +1,382 @@
+package lifecycle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/stack"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	stack.ShowLabels()
+	goleak.VerifyTestMain(m)
+}
+
+// journal is a log that a test reads.
+type journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}
+
+func (j *journal) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func obey(ctx context.Context) error { <-ctx.Done(); return nil }
+
+var errBoom = errors.New("boom")
+
+// virtual returns a Life for a bubble of virtual time, where the flight recorder can't run.
+func virtual(o Options) *Life {
+	l := New(o)
+	l.tracing = false
+	return l
+}
+
+func TestTheFirstCauseDecidesTheCode(t *testing.T) {
+	stopped := &fault.Error{Kind: fault.KindStopped, Err: errors.New("signal SIGTERM")}
+	for _, c := range []struct {
+		name   string
+		causes []error
+		body   func(context.Context) error
+		code   int
+		kind   string
+	}{
+		{"asked to stop", []error{stopped}, obey, 0, "stopped"},
+		{"body is done", nil, func(context.Context) error { return nil }, 0, "stopped"},
+		{"body fails", nil, func(context.Context) error { return errBoom }, 1, "unhandled"},
+		{"body panics", nil, func(context.Context) error { panic("boom") }, 1, "panic"},
+		{"dependency", []error{fault.Dependency("db", errBoom)}, obey, 69, "dependency"},
+		{"bad port", nil, func(context.Context) error { return fault.Config("set WEB_ADDR", errBoom) }, 78, "config"},
+		{"dependency, then panic", []error{fault.Dependency("db", errBoom), fault.New(fault.KindPanic, "late")}, obey, 69, "dependency"},
+		{"error, then a stop", []error{errBoom, stopped}, obey, 1, "unhandled"},
+		{"stop, then an error of the body", []error{stopped}, func(ctx context.Context) error { <-ctx.Done(); return errBoom }, 0, "stopped"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := virtual(Options{Log: slog.New(slog.DiscardHandler)})
+				for i, cause := range c.causes {
+					if first := l.Stop(cause); first != (i == 0) {
+						t.Errorf("cause %d: want first %v, have %v", i, i == 0, first)
+					}
+				}
+				e := l.Run(c.body)
+				if e.Code != c.code || e.Kind != c.kind || !e.Clean {
+					t.Errorf("want code %d of kind %s, clean, have %+v", c.code, c.kind, e)
+				}
+			})
+		})
+	}
+}
+
+func TestHooksRunLastFirstAfterTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := virtual(Options{Log: slog.New(slog.DiscardHandler)})
+		var order []string
+		for _, name := range []string{"queue", "zmq", "web"} {
+			l.OnStop(name, time.Second, func(context.Context) error { order = append(order, name); return errBoom })
+		}
+		e := l.Run(func(context.Context) error { order = append(order, "body"); return nil })
+		if have, want := strings.Join(order, " "), "body web zmq queue"; have != want {
+			t.Errorf("want %s, have %s", want, have)
+		}
+		if e.Code != 0 {
+			t.Errorf("want failed hooks to leave the code alone, have %+v", e)
+		}
+	})
+}
+
+func TestASlowHookDoesNotHoldUpTheOthersAndIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		l := virtual(Options{Log: j.logger()})
+		var first time.Duration
+		began := time.Now()
+		l.OnStop("quick", time.Second, func(context.Context) error { first = time.Since(began); return nil })
+		l.OnStop("slow", 2*time.Second, func(context.Context) error { time.Sleep(10 * time.Second); return nil })
+		e := l.Run(func(context.Context) error { return nil })
+		if took := time.Since(began); first != 2*time.Second || took != 10*time.Second || !e.Clean {
+			t.Errorf("want quick after 2 s and a clean end after 10 s, have %v, %v, %+v", first, took, e)
+		}
+		if !strings.Contains(j.String(), `hook=slow budget=2s`) {
+			t.Errorf("want the slow hook named, have:\n%s", j)
+		}
+	})
+}
+
+func TestAShutdownThatHangsIsExplainedAndThenForced(t *testing.T) {
+	stop := &fault.Error{Kind: fault.KindStopped, Err: errors.New("signal SIGTERM")}
+	for _, c := range []struct {
+		name string
+		hang func(l *Life, free chan struct{}) func(context.Context) error // returns the body
+		want []string
+	}{
+		{"a body that doesn't return", func(_ *Life, free chan struct{}) func(context.Context) error {
+			return func(context.Context) error { hangHere(free); return nil }
+		}, []string{"lifecycle.hangHere", "of=main"}},
+		{"a hook that blocks", func(l *Life, free chan struct{}) func(context.Context) error {
+			l.OnStop("disk", time.Second, func(context.Context) error { hangHere(free); return nil })
+			return obey
+		}, []string{`msg="shutdown hook blocks" section=shutdown hook=disk`, "of=hook-disk", "lifecycle.hangHere"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				j, free := &journal{}, make(chan struct{})
+				var debug time.Duration
+				began := time.Now()
+				l := virtual(Options{Log: j.logger(), Dir: dir, Debug: func() { debug = time.Since(began) },
+					Sections: []Section{{"locked", func([]stack.Goroutine) []Item { hangHere(free); return nil }}}})
+				body := c.hang(l, free)
+				l.Stop(stop)
+				e := l.Run(body)
+				if took := time.Since(began); took != 35*time.Second || debug != 30*time.Second {
+					t.Errorf("want debug at 30 s and the end at 35 s, have %v and %v", debug, took)
+				}
+				if e.Code != 70 || e.Clean || e.Kind != "unclean" || e.Cause != "signal SIGTERM" {
+					t.Errorf("want an unclean exit 70 of SIGTERM, have %+v", e)
+				}
+				text := readDump(t, dir)
+				for _, want := range append(c.want, "section did not answer") {
+					if !strings.Contains(j.String(), want) {
+						t.Errorf("want %q in the log, have:\n%s", want, j)
+					}
+				}
+				if !strings.Contains(text, "lifecycle.hangHere(...)") || !strings.Contains(text, "== memory") {
+					t.Errorf("want the stack and the memory in the file, have:\n%s", text)
+				}
+				close(free)
+			})
+		})
+	}
+}
+
+func hangHere(c <-chan struct{}) { <-c }
+
+func readDump(t *testing.T, dir string) string {
+	t.Helper()
+	list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.txt"))
+	if len(list) != 1 {
+		t.Fatalf("want one dump, have %q", list)
+	}
+	text, err := os.ReadFile(list[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestTheFlightRecordersTraceStandsBesideTheDump(t *testing.T) {
+	dir, free := t.TempDir(), make(chan struct{})
+	l := New(Options{Log: slog.New(slog.DiscardHandler), Dir: dir, Grace: 2 * recordAfter})
+	l.OnStop("release", time.Second, func(context.Context) error {
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+			if list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.trace")); len(list) == 1 {
+				if info, err := os.Stat(list[0]); err == nil && info.Size() > 0 {
+					break
+				}
+			}
+		}
+		close(free)
+		return nil
+	})
+	if e := l.Run(func(context.Context) error { return nil }); !e.Clean {
+		t.Errorf("want a clean end, have %+v", e)
+	}
+	<-free
+	list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.trace"))
+	if len(list) != 1 {
+		t.Fatalf("want one trace, have %q", list)
+	}
+	if data, err := os.ReadFile(list[0]); err != nil || !bytes.HasPrefix(data, []byte("go 1.")) {
+		t.Errorf("want a Go execution trace, have %d bytes, %v", len(data), err)
+	}
+}
+
+func TestAStuckWorkerIsNotWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		l := virtual(Options{Log: slog.New(slog.DiscardHandler), Dir: dir})
+		l.Stop(&fault.Error{Kind: fault.KindStuck, Op: "worker", Subject: "victim", Err: errBoom})
+		began := time.Now()
+		e := l.Run(func(context.Context) error { hangHere(free); return nil })
+		if took := time.Since(began); took != time.Second || e.Code != 1 || e.Worker != "victim" || e.Clean {
+			t.Errorf("want exit 1 after a second, blaming victim, have %v, %+v", took, e)
+		}
+		readDump(t, dir)
+		close(free)
+	})
+}
+
+func TestASecondSignalEndsAtOnceWithTheDump(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s, free, hup := &Signals{c: make(chan os.Signal, signalQueue)}, make(chan struct{}), make(chan struct{}, 1)
+		l := virtual(Options{Log: slog.New(slog.DiscardHandler), Dir: dir, Signals: s, Hangup: func() { hup <- struct{}{} }})
+		began := time.Now()
+		s.c <- syscall.SIGHUP
+		go func() {
+			<-hup
+			s.c <- syscall.SIGINT
+			<-l.Context().Done()
+			s.c <- syscall.SIGTERM
+		}()
+		e := l.Run(func(context.Context) error { hangHere(free); return nil })
+		if e.Code != 70 || e.Cause != "signal SIGINT" || time.Since(began) > 2*lastWords {
+			t.Errorf("want exit 70 of SIGINT at once, have %+v after %v", e, time.Since(began))
+		}
+		if text := readDump(t, dir); !strings.Contains(text, "a second SIGTERM") {
+			t.Errorf("want the dump to say why, have:\n%s", text)
+		}
+		close(free)
+	})
+}
+
+// The log may be what hangs: a pipe that nobody reads.
+func TestALogThatBlocksDoesNotHoldUpTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		l := virtual(Options{Log: slog.New(blocked{slog.DiscardHandler, free}), Dir: dir, Signals: &Signals{c: make(chan os.Signal)}})
+		l.OnStop("talker", time.Second, func(context.Context) error { l.opts.Log.Info("blocks"); return nil })
+		l.Stop(nil)
+		began := time.Now()
+		e := l.Run(obey)
+		if took := time.Since(began); e.Code != 70 || took != 35*time.Second {
+			t.Errorf("want the forced end after 35 s, have %+v after %v", e, took)
+		}
+		readDump(t, dir)
+		close(free)
+	})
+}
+
+// blocked is a log handler that hangs. It holds no lock while it does: virtual time stands still for those who wait for one.
+type blocked struct {
+	slog.Handler
+	free <-chan struct{}
+}
+
+func (b blocked) Enabled(context.Context, slog.Level) bool  { return true }
+func (b blocked) Handle(context.Context, slog.Record) error { <-b.free; return nil }
+
+func TestDumpsAreBoundedInNumber(t *testing.T) {
+	dir := t.TempDir()
+	l := New(Options{Log: slog.New(slog.DiscardHandler), Dir: dir})
+	defer l.Stop(nil)
+	dumps := filepath.Join(dir, "dumps")
+	if err := os.MkdirAll(dumps, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 * keepDumps {
+		for _, ext := range []string{"txt", "trace"} {
+			if err := os.WriteFile(filepath.Join(dumps, fmt.Sprintf("2000%04d.%s", i, ext)), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	path, err := l.Dump("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, _ := filepath.Glob(filepath.Join(dumps, "*"))
+	if want := 2*(keepDumps-1) + 1; len(left) != want {
+		t.Errorf("want %d files left, have %q", want, left)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("want the newest kept: %v", err)
+	}
+}
+
+func TestTheFolderHasOneOwnerAndTellsHowTheLastEnded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	open := func() *Folder {
+		t.Helper()
+		f, err := OpenFolder(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	one := open()
+	if _, vanished, first := one.Previous(); vanished || !first {
+		t.Errorf("want a first start, have vanished %v, first %v", vanished, first)
+	}
+	if _, err := OpenFolder(dir); fault.Of(err) != fault.KindConfig || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+		t.Errorf("want the second refused as a matter of configuration, with the owner's pid, have %v", err)
+	}
+	one.Close() // as kill -9 does: nothing was saved
+
+	two := open()
+	if e, vanished, first := two.Previous(); !vanished || first || e.Run != one.Run {
+		t.Errorf("want to hear that %s vanished, have %+v, %v, %v", one.Run, e, vanished, first)
+	}
+	if err := SaveExit(dir, Exit{Run: two.Run, Code: 69, Kind: "dependency", Cause: "db"}); err != nil {
+		t.Fatal(err)
+	}
+	two.Close()
+
+	three := open()
+	defer three.Close()
+	if e, vanished, first := three.Previous(); vanished || first || e.Code != 69 || e.Cause != "db" {
+		t.Errorf("want to hear of code 69, have %+v, %v, %v", e, vanished, first)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("want no temporary file left, have %q", left)
+	}
+}
+
+func TestAFolderThatCannotBeUsedSaysWhatToDo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, filepath.Join(file, "below"), "/proc/base-app"} {
+		_, err := OpenFolder(dir)
+		if fault.Of(err) != fault.KindConfig || !strings.Contains(err.Error(), dir) || fault.Hint(err) == "" {
+			t.Errorf("%s: want an error of configuration with the path and a hint, have %v", dir, err)
+		}
+	}
+	if _, err := LoadExit(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("want ErrNotExist, have %v", err)
+	}
+}
+
+func Example() {
+	l := New(Options{Log: slog.New(slog.DiscardHandler)})
+	l.OnStop("queue", time.Second, func(context.Context) error { fmt.Println("queue closed"); return nil })
+	exit := l.Run(func(ctx context.Context) error {
+		return fault.Dependency("database", errors.New("connection refused"))
+	})
+	fmt.Println(exit.Code, exit.Cause)
+	// Output:
+	// queue closed
+	// 69 dependency: database: connection refused
+}

@@ -1,0 +1,105 @@
+package lifecycle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+)
+
+// Folder is the data folder of a running process: locked against a second one, and with what the last run left.
+type Folder struct {
+	Dir  string
+	Run  string // this run's id
+	lock *os.File
+	prev holder
+}
+
+// holder is what the lock file says of its owner. It stays when the owner is gone; the lock itself doesn't.
+type holder struct {
+	Run     string    `json:"run"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+}
+
+const lockFile = "lock"
+
+// OpenFolder makes dir if needed and locks it until Close, or until the process is gone, however it went: the lock
+// is the kernel's (flock), so a stale file never stands in the way. Its errors are of fault.KindConfig and say what to do.
+func OpenFolder(dir string) (*Folder, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, unusable(dir, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, unusable(dir, err)
+	}
+	folder := &Folder{Dir: dir, lock: f, Run: strconv.FormatInt(time.Now().UnixNano(), 36) + "-" + strconv.Itoa(os.Getpid())}
+	if err := folder.take(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return folder, nil
+}
+
+func (f *Folder) take() error {
+	err := syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	data, readErr := io.ReadAll(io.LimitReader(f.lock, 4096))
+	if readErr == nil {
+		_ = json.Unmarshal(data, &f.prev) // a torn one tells nothing, as after a power cut
+	}
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		who := "another process"
+		if f.prev.PID > 0 {
+			who = fmt.Sprintf("process %d, which runs since %s,", f.prev.PID, f.prev.Started.Local().Format(time.DateTime))
+		}
+		return fault.Config("stop it, or give this one a data folder of its own with DATA_DIR",
+			fmt.Errorf("%s already uses the data folder %s", who, f.Dir))
+	}
+	if err != nil {
+		return unusable(f.Dir, err)
+	}
+	mine, err := json.Marshal(holder{Run: f.Run, PID: os.Getpid(), Started: time.Now().UTC()})
+	if err == nil {
+		err = errors.Join(f.lock.Truncate(0), writeAt(f.lock, append(mine, '\n')))
+	}
+	if err != nil {
+		return unusable(f.Dir, err)
+	}
+	return nil
+}
+
+func writeAt(f *os.File, data []byte) error {
+	_, err := f.WriteAt(data, 0)
+	return err
+}
+
+func unusable(dir string, err error) error {
+	return fault.Config("make it a folder that this user may write to, or set DATA_DIR",
+		fmt.Errorf("the data folder %s can't be used: %w", dir, err))
+}
+
+// Previous tells how the run before this one ended. First is true if there was none. Vanished is true if it ended
+// without a word: killed, out of memory, a fatal runtime error or a power cut; Exit then holds only what its lock said.
+func (f *Folder) Previous() (e Exit, vanished, first bool) {
+	e, err := LoadExit(f.Dir)
+	switch {
+	case f.prev.Run == "":
+		return e, false, errors.Is(err, fs.ErrNotExist)
+	case err != nil || e.Run != f.prev.Run:
+		return Exit{Run: f.prev.Run, PID: f.prev.PID, Started: f.prev.Started, Code: -1, Kind: "vanished",
+			Cause: "ended without a word: killed, out of memory, a fatal runtime error or a power cut"}, true, false
+	}
+	return e, false, false
+}
+
+// Close gives up the lock.
+func (f *Folder) Close() error { return f.lock.Close() }

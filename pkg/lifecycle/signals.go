@@ -1,0 +1,67 @@
+package lifecycle
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"example.com/base-app/pkg/fault"
+)
+
+// Signals are the signals that a Life handles: TERM and INT stop the process, the second of them at once; HUP
+// calls Options.Hangup; USR1 writes a dump and goes on. QUIT keeps Go's meaning, all stacks and exit code 2.
+type Signals struct{ c chan os.Signal }
+
+// signalQueue is how many signals may come before they are looked at; more of them would say nothing new.
+const signalQueue = 16
+
+// Arm takes over the signals. It is the first thing that main does: a signal that comes before ends the process
+// the way the system does, one that comes after waits for the Life.
+func Arm() *Signals {
+	s := &Signals{c: make(chan os.Signal, signalQueue)}
+	signal.Notify(s.c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	return s
+}
+
+// Disarm gives the signals back to the system.
+func (s *Signals) Disarm() { signal.Stop(s.c) }
+
+func (l *Life) listen(s *Signals, second chan<- os.Signal, done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case sig := <-s.c:
+			l.signal(sig, second)
+		}
+	}
+}
+
+func (l *Life) signal(sig os.Signal, second chan<- os.Signal) {
+	switch sig {
+	case syscall.SIGTERM, syscall.SIGINT:
+		if !l.Stop(&fault.Error{Kind: fault.KindStopped, Err: fmt.Errorf("signal %s", name(sig))}) {
+			select {
+			case second <- sig:
+			default:
+			}
+		}
+	case syscall.SIGHUP:
+		if l.opts.Hangup != nil {
+			go l.opts.Hangup() // it logs, and the log may block
+		}
+	case syscall.SIGUSR1:
+		go l.Dump("SIGUSR1")
+	}
+}
+
+func name(s os.Signal) string {
+	switch s {
+	case syscall.SIGTERM:
+		return "SIGTERM"
+	case syscall.SIGINT:
+		return "SIGINT"
+	}
+	return s.String()
+}
