@@ -1,0 +1,225 @@
+// Package event is the envelope that carries one event through the queue and from worker to worker: its identity,
+// its place in the order, where it came from, and its body, which nobody here looks into.
+//
+// On the wire it is a Protocol Buffers message, so that workers in other languages can read it:
+//
+//	syntax = "proto3";
+//	message Event {
+//	  string id          = 1;  // 1 to 128 characters of A-Z a-z 0-9 _ -
+//	  uint64 sequence    = 2;  // position in the queue, from 1, without gaps at acceptance
+//	  int64  time        = 3;  // when it was accepted, nanoseconds since 1970 UTC
+//	  string request_id  = 4;  // of the HTTP request that brought it
+//	  string traceparent = 5;  // W3C Trace Context
+//	  string baggage     = 6;  // W3C Baggage
+//	  uint32 delivery    = 7;  // how often it has been delivered, this time included
+//	  bytes  receipt     = 8;  // opaque: given back to the queue to settle this delivery
+//	  bytes  body        = 9;  // one JSON object
+//	}
+//
+// Append writes without allocating beyond dst; Decode shares the bytes that it is given.
+package event
+
+import (
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Event is one event with its envelope.
+type Event struct {
+	ID          string
+	Sequence    uint64
+	Time        time.Time
+	RequestID   string
+	TraceParent string
+	Baggage     string
+	Delivery    uint32
+	Receipt     []byte
+	Body        []byte
+}
+
+// The fields' numbers, see the package comment.
+const (
+	fieldID protowire.Number = iota + 1
+	fieldSequence
+	fieldTime
+	fieldRequestID
+	fieldTraceParent
+	fieldBaggage
+	fieldDelivery
+	fieldReceipt
+	fieldBody
+)
+
+// MaxID is the longest id, in bytes: room for a UUID with a prefix, and still one token of a queue's subject.
+const MaxID = 128
+
+// NewID returns a new id: a UUID version 7 (RFC 9562), so that ids sort by time.
+func NewID() string {
+	id, err := uuid.NewV7()
+	if err != nil { // only if the system has no randomness left
+		return uuid.NewString()
+	}
+	return id.String()
+}
+
+// CheckID tells what is wrong with an id that a client chose.
+func CheckID(id string) error {
+	if id == "" || len(id) > MaxID {
+		return fmt.Errorf("an id has 1 to %d characters, this one has %d", MaxID, len(id))
+	}
+	for _, r := range id {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+			return errors.New("an id has only letters, digits, - and _")
+		}
+	}
+	return nil
+}
+
+// Append appends the encoded event to dst and returns the extended slice. Empty fields are left out.
+func (e *Event) Append(dst []byte) []byte {
+	dst = appendString(dst, fieldID, e.ID)
+	dst = appendNumber(dst, fieldSequence, e.Sequence)
+	if !e.Time.IsZero() {
+		dst = appendNumber(dst, fieldTime, uint64(e.Time.UnixNano()))
+	}
+	dst = appendString(dst, fieldRequestID, e.RequestID)
+	dst = appendString(dst, fieldTraceParent, e.TraceParent)
+	dst = appendString(dst, fieldBaggage, e.Baggage)
+	dst = appendNumber(dst, fieldDelivery, uint64(e.Delivery))
+	dst = appendBytes(dst, fieldReceipt, e.Receipt)
+	return appendBytes(dst, fieldBody, e.Body)
+}
+
+func appendString(dst []byte, n protowire.Number, s string) []byte {
+	if s == "" {
+		return dst
+	}
+	return protowire.AppendString(protowire.AppendTag(dst, n, protowire.BytesType), s)
+}
+
+func appendBytes(dst []byte, n protowire.Number, b []byte) []byte {
+	if len(b) == 0 {
+		return dst
+	}
+	return protowire.AppendBytes(protowire.AppendTag(dst, n, protowire.BytesType), b)
+}
+
+func appendNumber(dst []byte, n protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return dst
+	}
+	return protowire.AppendVarint(protowire.AppendTag(dst, n, protowire.VarintType), v)
+}
+
+// Decode reads an encoded event. Receipt and Body share data's memory. Unknown fields are passed over, so that an
+// older worker reads a newer one's events; known fields of a wrong type and a bad id are errors.
+func Decode(data []byte) (Event, error) {
+	var e Event
+	for len(data) > 0 {
+		n, typ, size := protowire.ConsumeTag(data)
+		if size < 0 {
+			return Event{}, fmt.Errorf("decode event: %w", protowire.ParseError(size))
+		}
+		data = data[size:]
+		if size = e.field(n, typ, data); size < 0 {
+			return Event{}, fmt.Errorf("decode event: field %d: %w", n, fieldError(size))
+		}
+		data = data[size:]
+	}
+	if err := CheckID(e.ID); err != nil {
+		return Event{}, fmt.Errorf("decode event: %w", err)
+	}
+	return e, nil
+}
+
+// What field returns, besides protowire's own negative codes.
+const (
+	wrongType = -100 - iota
+	notText
+	tooLarge
+)
+
+func fieldError(code int) error {
+	switch code {
+	case wrongType:
+		return errors.New("wrong wire type")
+	case notText:
+		return errors.New("not UTF-8")
+	case tooLarge:
+		return errors.New("number too large")
+	}
+	return protowire.ParseError(code)
+}
+
+// field reads one field and returns its size, or a negative code.
+func (e *Event) field(n protowire.Number, typ protowire.Type, data []byte) int {
+	switch n {
+	case fieldSequence, fieldTime, fieldDelivery:
+		if typ != protowire.VarintType {
+			return wrongType
+		}
+		v, size := protowire.ConsumeVarint(data)
+		if size < 0 {
+			return size
+		}
+		return e.number(n, v, size)
+	case fieldID, fieldRequestID, fieldTraceParent, fieldBaggage, fieldReceipt, fieldBody:
+		if typ != protowire.BytesType {
+			return wrongType
+		}
+		v, size := protowire.ConsumeBytes(data)
+		if size < 0 {
+			return size
+		}
+		return e.bytes(n, v, size)
+	}
+	return protowire.ConsumeFieldValue(n, typ, data)
+}
+
+func (e *Event) number(n protowire.Number, v uint64, size int) int {
+	switch n {
+	case fieldSequence:
+		e.Sequence = v
+	case fieldTime:
+		e.Time = time.Time{} // as in all of proto3, zero is the same as absent
+		if v != 0 {
+			e.Time = time.Unix(0, int64(v)).UTC()
+		}
+	case fieldDelivery:
+		if v > 1<<32-1 {
+			return tooLarge
+		}
+		e.Delivery = uint32(v)
+	}
+	return size
+}
+
+func (e *Event) bytes(n protowire.Number, v []byte, size int) int {
+	switch n {
+	case fieldReceipt:
+		e.Receipt = v
+		return size
+	case fieldBody:
+		e.Body = v
+		return size
+	}
+	if !utf8.Valid(v) {
+		return notText
+	}
+	switch n {
+	case fieldID:
+		e.ID = string(v)
+	case fieldRequestID:
+		e.RequestID = string(v)
+	case fieldTraceParent:
+		e.TraceParent = string(v)
+	case fieldBaggage:
+		e.Baggage = string(v)
+	}
+	return size
+}

@@ -1,0 +1,113 @@
+package event_test
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/base-app/pkg/event"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func full() event.Event {
+	return event.Event{ID: "a-1", Sequence: 1 << 40, Time: time.Unix(1700000000, 42).UTC(), RequestID: "r", Delivery: 2,
+		TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Baggage: "k=v", Receipt: []byte{1, 0}, Body: []byte(`{"a":1}`)}
+}
+
+func TestAnEventSurvivesTheWire(t *testing.T) {
+	for _, want := range []event.Event{full(), {ID: "x"}} {
+		have, err := event.Decode(want.Append(nil))
+		if err != nil || !reflect.DeepEqual(have, want) {
+			t.Errorf("want %+v, have %+v, %v", want, have, err)
+		}
+	}
+}
+
+func TestUnknownFieldsArePassedOver(t *testing.T) {
+	e := full()
+	wire := append(e.Append(nil), 0xa2, 0x06, 3, 'n', 'e', 'w') // field 100, three bytes
+	have, err := event.Decode(wire)
+	if err != nil || !reflect.DeepEqual(have, e) {
+		t.Errorf("want %+v, have %+v, %v", e, have, err)
+	}
+}
+
+func TestWhatIsNoEventIsRefused(t *testing.T) {
+	e := full()
+	whole := e.Append(nil)
+	for name, wire := range map[string][]byte{
+		"empty":                {},
+		"cut":                  whole[:len(whole)-1],
+		"no id":                whole[5:],
+		"id of a wrong type":   {0x08, 1},
+		"id not UTF-8":         {0x0a, 1, 0xff},
+		"id with a dot":        {0x0a, 3, 'a', '.', 'b'},
+		"length beyond end":    {0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f},
+		"field number zero":    {0x02, 0},
+		"delivery over 32 bit": append(bytes.Clone(whole), 0x38, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
+	} {
+		if have, err := event.Decode(wire); err == nil {
+			t.Errorf("%s: want an error, have %+v", name, have)
+		}
+	}
+}
+
+func TestIDs(t *testing.T) {
+	for id, ok := range map[string]bool{
+		"a": true, "A_b-9": true, strings.Repeat("x", event.MaxID): true,
+		"": false, strings.Repeat("x", event.MaxID+1): false, "a.b": false, "a b": false, "a*": false, "ä": false, "a\n": false,
+	} {
+		if err := event.CheckID(id); (err == nil) != ok {
+			t.Errorf("%q: want ok %v, have %v", id, ok, err)
+		}
+	}
+	one, two := event.NewID(), event.NewID()
+	if event.CheckID(one) != nil || one >= two {
+		t.Errorf("want valid ids in the order of time, have %q, %q", one, two)
+	}
+}
+
+func TestAppendDoesNotAllocate(t *testing.T) {
+	e, buf := full(), make([]byte, 0, 1024)
+	if n := testing.AllocsPerRun(100, func() { buf = e.Append(buf[:0]) }); n > 0 {
+		t.Errorf("want none, have %v allocations", n)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	e := full()
+	f.Add(e.Append(nil))
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		one, err := event.Decode(wire)
+		if err != nil {
+			return
+		}
+		two, err := event.Decode(one.Append(nil))
+		if err != nil || one.ID != two.ID || one.Sequence != two.Sequence || !bytes.Equal(one.Body, two.Body) || !one.Time.Equal(two.Time) {
+			t.Errorf("want the same event again, have %+v and %+v, %v", one, two, err)
+		}
+	})
+}
+
+func BenchmarkEvent(b *testing.B) {
+	e, buf := full(), make([]byte, 0, 1024)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = e.Append(buf[:0])
+		if _, err := event.Decode(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func ExampleDecode() {
+	sent := event.Event{ID: "order-7", Sequence: 1, Body: []byte(`{"item":"tea"}`)}
+	received, err := event.Decode(sent.Append(nil))
+	fmt.Println(received.ID, received.Sequence, string(received.Body), err)
+	// Output: order-7 1 {"item":"tea"} <nil>
+}
