@@ -1,0 +1,75 @@
+package web_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"example.com/base-app/pkg/web"
+)
+
+// BenchmarkServer compares a bare net/http server with the whole chain, log line (JSON, thrown away) included.
+func BenchmarkServer(b *testing.B) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}\n") })
+	b.Run("bare", func(b *testing.B) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := &http.Server{Handler: mux}
+		go func() { _ = s.Serve(l) }()
+		load(b, l.Addr().String())
+		_ = s.Close()
+	})
+	b.Run("web", func(b *testing.B) {
+		s, err := web.Listen(b.Context(), web.Options{Addr: "127.0.0.1:0", Handler: mux, Log: slog.New(slog.NewJSONHandler(io.Discard, nil))})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(b.Context())
+		done := make(chan error)
+		go func() { done <- s.Serve(ctx) }()
+		load(b, s.Addr().String())
+		stop()
+		<-done
+	})
+}
+
+func load(b *testing.B, addr string) {
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		c := http.Client{Transport: &http.Transport{}}
+		defer c.CloseIdleConnections()
+		for pb.Next() {
+			resp, err := c.Get("http://" + addr + "/")
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		}
+	})
+}
+
+func BenchmarkCheckObject(b *testing.B) {
+	for name, in := range map[string][]byte{
+		"64B":  []byte(`{"id":"0197a","kind":"order","n":12345,"items":[{"a":1},{"b":2}]}`),
+		"900K": []byte(`{"a":[` + strings.Repeat(`{"a":1,"b":"xyz"},`, 50_000) + `1]}`),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(in)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := web.CheckObject(in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

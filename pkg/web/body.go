@@ -1,0 +1,80 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+)
+
+// firstBuffer is what a body gets before its first byte has come, whatever its Content-Length claims. Events are
+// smaller as a rule; a larger body grows its buffer as it arrives.
+const firstBuffer = 4 << 10
+
+// ReadJSONObject reads the body of r, which must be exactly one JSON object of at most limit bytes (CheckObject), and
+// returns it as it came. If it is not, the request has been answered and ok is false:
+//
+//	415  Content-Type is not application/json, or the body is compressed
+//	413  longer than limit; the connection closes, so that the rest need not be read
+//	408  not there within ReadTimeout
+//	400  not one strict JSON object; the detail says what and where
+//
+// It blocks until the body is there, its connection ends or ReadTimeout is over, and holds at most about twice the
+// limit in memory, and never more than about twice what has arrived.
+func ReadJSONObject(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, ok bool) {
+	body, p := readJSONObject(r, limit)
+	if p == nil {
+		return body, true
+	}
+	if p.Status == http.StatusRequestEntityTooLarge || p.Status == http.StatusRequestTimeout {
+		w.Header().Set("Connection", "close")
+	}
+	p.Write(w, r)
+	return nil, false
+}
+
+func readJSONObject(r *http.Request, limit int64) ([]byte, *Problem) {
+	if p := checkType(r.Header); p != nil {
+		return nil, p
+	}
+	if r.ContentLength > limit { // before the first byte, and before "100 Continue"
+		return nil, tooLarge(limit)
+	}
+	room := min(max(r.ContentLength, 0), firstBuffer)
+	buf := bytes.NewBuffer(make([]byte, 0, room+bytes.MinRead))
+	_, err := buf.ReadFrom(io.LimitReader(r.Body, limit+1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &Problem{Status: http.StatusRequestTimeout, Detail: "the body did not arrive in time"}
+	case err != nil:
+		return nil, &Problem{Status: http.StatusBadRequest, Detail: "the body could not be read: it ends early or its chunks are malformed"}
+	case int64(buf.Len()) > limit:
+		return nil, tooLarge(limit)
+	case buf.Len() == 0:
+		return nil, &Problem{Status: http.StatusBadRequest, Detail: "the body is empty; send one JSON object"}
+	}
+	if err := CheckObject(buf.Bytes()); err != nil {
+		return nil, &Problem{Status: http.StatusBadRequest, Detail: err.Error()}
+	}
+	return buf.Bytes(), nil
+}
+
+func tooLarge(limit int64) *Problem {
+	return &Problem{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", limit)}
+}
+
+func checkType(h http.Header) *Problem {
+	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	charset := params["charset"]
+	if err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return &Problem{Status: http.StatusUnsupportedMediaType, Detail: "Content-Type must be application/json (always in UTF-8)"}
+	}
+	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return &Problem{Status: http.StatusUnsupportedMediaType, Detail: "send the body without Content-Encoding"}
+	}
+	return nil
+}

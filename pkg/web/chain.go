@@ -1,0 +1,242 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+)
+
+// maxID is the longest request id that is taken over: a W3C trace id or a UUID has under 40 characters, and the id
+// is repeated in each log line.
+const maxID = 128
+
+// chain puts the stages around the handler. Their order is the package comment's: the log sees what recover answers,
+// and all of them know the id. A new stage (metrics, limits, time) goes between log and secure.
+func chain(o Options) http.Handler {
+	level := o.Level
+	if level == nil {
+		level = standardLevel
+	}
+	h := route(o.Handler)
+	h = secure(h)
+	h = recovered(h, fault.Guard{Log: o.Log, Report: o.Report})
+	h = logged(h, o.Log, level)
+	return identified(h, o.WithAttrs)
+}
+
+// RequestID returns the id of the request that ctx belongs to, empty if to none.
+func RequestID(ctx context.Context) string {
+	if x := exchangeOf(ctx); x != nil {
+		return x.id
+	}
+	return ""
+}
+
+func identified(next http.Handler, withAttrs func(context.Context, ...slog.Attr) context.Context) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := &exchange{ResponseWriter: w, id: requestID(r.Header)}
+		w.Header().Set("X-Request-Id", x.id)
+		ctx := context.WithValue(r.Context(), exchangeKey{}, x)
+		if withAttrs != nil {
+			ctx = withAttrs(ctx, slog.String("request_id", x.id))
+		}
+		next.ServeHTTP(x, r.WithContext(ctx))
+	})
+}
+
+// requestID takes the caller's id if it can do no harm in a log, a header or a file name, and makes one otherwise.
+func requestID(h http.Header) string {
+	for _, name := range []string{"X-Trace-Id", "X-Request-Id"} {
+		if id := h.Get(name); validID(id) {
+			return id
+		}
+	}
+	return newID()
+}
+
+func validID(id string) bool {
+	if id == "" || len(id) > maxID {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// logged writes one line per request. The query is left out, since people put tokens there.
+func logged(next http.Handler, log *slog.Logger, level func(*http.Request, int) slog.Level) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := exchangeOf(r.Context())
+		start := time.Now()
+		whole := false
+		defer func() {
+			status := x.status
+			if status == 0 && whole {
+				status = http.StatusOK // what net/http answers for a handler that said nothing
+			}
+			at := level(r, status)
+			if !whole {
+				at = max(at, slog.LevelWarn)
+			}
+			if !log.Enabled(r.Context(), at) {
+				return
+			}
+			attrs := [...]slog.Attr{
+				slog.String("method", r.Method),
+				slog.String("path", r.URL.Path),
+				slog.String("route", x.route),
+				slog.Int("status", status),
+				slog.Float64("duration_ms", float64(time.Since(start).Microseconds())/1000),
+				slog.Int64("bytes", x.bytes),
+				slog.String("remote", r.RemoteAddr),
+				slog.String("content_type", r.Header.Get("Content-Type")),
+				slog.Bool("cut", true), // said only when it is so
+			}
+			list := attrs[:]
+			if whole {
+				list = attrs[:len(attrs)-1]
+			}
+			log.LogAttrs(r.Context(), at, "request", list...)
+		}()
+		next.ServeHTTP(w, r)
+		whole = true
+	})
+}
+
+func standardLevel(r *http.Request, status int) slog.Level {
+	probe := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
+	switch {
+	case probe && (status < 500 || status == http.StatusServiceUnavailable):
+		return slog.LevelDebug
+	case status >= 500:
+		return slog.LevelWarn // the cause, if it is ours, has a line of its own at its own level
+	}
+	return slog.LevelInfo
+}
+
+// recovered turns a panic into a 500. If the answer has begun the connection is cut: half an answer must not look
+// like a whole one.
+func recovered(next http.Handler, guard fault.Guard) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := fault.Recover("", func() error { next.ServeHTTP(w, r); return nil })
+		if err == nil {
+			return
+		}
+		if errors.Is(err, http.ErrAbortHandler) {
+			panic(http.ErrAbortHandler) // net/http's own way to cut a connection, and no fault
+		}
+		x := exchangeOf(r.Context())
+		subject := "handler"
+		if x.route != "" {
+			subject += " " + x.route
+		}
+		if e, ok := errors.AsType[*fault.Error](err); ok && e.Subject == "" {
+			e.Subject = subject
+		}
+		guard.Handle(r.Context(), subject, err)
+		if x.status != 0 {
+			panic(http.ErrAbortHandler)
+		}
+		WriteProblem(w, r, http.StatusInternalServerError, "the server failed; its log tells why, under this request id")
+	})
+}
+
+// secure sets headers that are right for an interface of data. A page that needs scripts or caching overrides them.
+// Sources: OWASP's HTTP headers and REST security cheat sheets.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// route is the last stage: it sees the request as the mux does, with the pattern that matched.
+func route(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := exchangeOf(r.Context())
+		x.inner = r
+		defer func() { x.route = r.Pattern }()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// exchange is one request and its answer, as the stages share them. It is the ResponseWriter that handlers get.
+type exchange struct {
+	http.ResponseWriter
+	id       string
+	inner    *http.Request // as the mux sees it, set by the last stage
+	route    string        // the mux's pattern, empty if nothing matched; known when the mux is done
+	status   int           // as sent, zero until then
+	bytes    int64         // of the body
+	replaced bool          // the mux's own text is dropped, a problem was sent in its place
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+// WriteHeader notes the status. The plain 404 or 405 of a mux that found no pattern becomes a problem.
+func (x *exchange) WriteHeader(status int) {
+	if x.replaced {
+		return
+	}
+	if x.status == 0 && x.unrouted(status) {
+		detail := "nothing is served under this path"
+		if allow := x.Header().Get("Allow"); allow != "" {
+			detail = "this path answers only to " + allow
+		}
+		WriteProblem(x, x.inner, status, detail)
+		x.replaced = true
+		return
+	}
+	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		x.status = status
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+func (x *exchange) unrouted(status int) bool {
+	return (status == http.StatusNotFound || status == http.StatusMethodNotAllowed) &&
+		x.inner != nil && x.inner.Pattern == "" && strings.HasPrefix(x.Header().Get("Content-Type"), "text/plain")
+}
+
+func (x *exchange) Write(b []byte) (int, error) {
+	if x.replaced {
+		return len(b), nil
+	}
+	if x.status == 0 {
+		x.WriteHeader(http.StatusOK)
+	}
+	n, err := x.ResponseWriter.Write(b)
+	x.bytes += int64(n)
+	return n, err
+}
+
+// Flush sends what is buffered, for handlers that stream.
+func (x *exchange) Flush() {
+	if x.status == 0 {
+		x.WriteHeader(http.StatusOK)
+	}
+	_ = http.NewResponseController(x.ResponseWriter).Flush()
+}
+
+// Unwrap is for http.ResponseController.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }

@@ -1,0 +1,152 @@
+package web
+
+import (
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// refusalTimeout bounds the writing of a 503 to a connection that is turned away. The text fits an empty socket
+// buffer, so that it takes no time at all unless something is very wrong.
+const refusalTimeout = 100 * time.Millisecond
+
+// conns is a listener that bounds how many connections are open, and knows which of them wait for a request: new
+// ones whose header has not come, and idle ones. When all places are taken, whoever waits longest gives way, so that
+// any number of silent clients locks nobody out; if nobody waits, the new connection gets a 503.
+//
+// A connection counts until its goroutine in http.Server ends, which tells conns by its state function.
+type conns struct {
+	net.Listener
+	max int
+	log *slog.Logger
+
+	mu      sync.Mutex
+	open    map[net.Conn]uint64 // the turn since when it waits, or busy, or leaving
+	left    int                 // how many of them are leaving
+	turn    uint64
+	emptied chan struct{} // closed when nothing is open; nil until somebody wants to know
+}
+
+// What stands for a connection that does not wait; turns are between the two.
+const (
+	busy    = 0
+	leaving = math.MaxUint64 // closed to make room: it counts no more, but its goroutine is still to end
+)
+
+// Accept returns the next connection that finds a place.
+func (l *conns) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.admit(c) {
+			return c, nil
+		}
+		l.turnAway(c)
+	}
+}
+
+func (l *conns) admit(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open)-l.left >= l.max {
+		longest := l.longestWaiting()
+		if longest == nil {
+			return false
+		}
+		l.open[longest] = leaving
+		l.left++
+		_ = longest.Close()
+	}
+	l.turn++
+	l.open[c] = l.turn
+	return true
+}
+
+func (l *conns) longestWaiting() (longest net.Conn) {
+	least := uint64(leaving)
+	for c, turn := range l.open {
+		if turn != busy && turn < least {
+			longest, least = c, turn
+		}
+	}
+	return longest
+}
+
+// turnAway says 503 and hangs up. A client that sends its request first may see a reset instead: waiting for it
+// would hold what a full server has least of.
+func (l *conns) turnAway(c net.Conn) {
+	l.log.Warn("connection refused: all places are taken by requests", "max_conns", l.max)
+	p := Problem{Status: http.StatusServiceUnavailable, Detail: "too many requests at once", RequestID: newID()}
+	body := string(p.document())
+	answer := http.Response{ProtoMajor: 1, ProtoMinor: 1, StatusCode: p.Status, Close: true,
+		ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)),
+		Header: http.Header{"Content-Type": {problemType}, "Retry-After": {"1"}, "X-Request-Id": {p.RequestID}}}
+	_ = c.SetDeadline(time.Now().Add(refusalTimeout))
+	_ = answer.Write(c)
+	_ = c.Close()
+}
+
+// state is http.Server's ConnState hook.
+func (l *conns) state(c net.Conn, state http.ConnState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := l.open[c] == leaving
+	switch {
+	case state == http.StateClosed || state == http.StateHijacked:
+		if left {
+			l.left--
+		}
+		delete(l.open, c)
+		l.tellEmptied()
+	case left:
+	case state == http.StateActive:
+		l.open[c] = busy
+	case state == http.StateIdle:
+		l.turn++
+		l.open[c] = l.turn
+	}
+}
+
+// closeWaiting closes the connections that wait for a request.
+func (l *conns) closeWaiting() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c, turn := range l.open {
+		if turn != busy {
+			_ = c.Close()
+		}
+	}
+}
+
+// gone returns a channel that is closed once no connection is left. It is asked for once, after the listener closed.
+func (l *conns) gone() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.emptied = make(chan struct{})
+	l.tellEmptied()
+	return l.emptied
+}
+
+func (l *conns) tellEmptied() {
+	if l.emptied != nil && len(l.open) == 0 {
+		close(l.emptied)
+	}
+}
+
+func (l *conns) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.open)
+}
+
+// newID returns a UUIDv7 (RFC 9562): sorted by time, so that ids of one minute stand together.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -1,0 +1,223 @@
+// Package web is the edge towards the network: an HTTP server that stays up whatever its clients do.
+//
+// It promises bounds (header and body time, header size, number of connections), a request id and a log line for
+// each request, problem documents (RFC 9457) for whatever goes wrong, and an orderly end: who is being served is
+// served to the end, within a limit. A panic in a handler is that request's misfortune, never the process's.
+//
+// Each request passes these stages, outermost first:
+//
+//	identify ─► log ─► recover ─► secure ─► route ─► Options.Handler
+//	   │         │        │          │         └ the mux's own 404 and 405 become problems
+//	   │         │        │          └ headers that make browsers careful
+//	   │         │        └ a panic becomes a 500, logged and reported
+//	   │         └ one line when it is over, however it ends
+//	   └ X-Trace-ID or X-Request-ID or a new id; in the context, and on the answer
+//
+// A request that is not HTTP enough to have an id (400, 431, 501, 505) is answered by net/http itself.
+//
+// The package does not do TLS, HTTP/2, rate limits or outgoing calls, and it trusts no X-Forwarded header: put a
+// proxy in front for the first two.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/worker"
+)
+
+// The defaults of Options, each a bound on what one client can hold.
+const (
+	// A header is one packet or a few; who needs longer is broken or hostile.
+	DefaultReadHeaderTimeout = 5 * time.Second
+	// A megabyte in 30 s is 280 kbit/s, a bad mobile line.
+	DefaultReadTimeout = 30 * time.Second
+	// The reading, a slow handler and the writing back, together.
+	DefaultWriteTimeout = 60 * time.Second
+	// Longer than the 60 s for which most load balancers keep a connection, so that they close it and not we,
+	// at a moment when a request may be on its way.
+	DefaultIdleTimeout = 75 * time.Second
+	// Room for long cookies and tokens; four times what nginx allows for one line. net/http adds 4 KiB of its own.
+	DefaultMaxHeaderBytes = 32 << 10
+	// With a goroutine and its buffers each costs about 20 KiB at rest, so that all of them are 20 MiB.
+	DefaultMaxConns = 1024
+	// A third of the 30 s that a shutdown has, since queue and telemetry come after the edge.
+	DefaultDrainTimeout = 10 * time.Second
+)
+
+const (
+	// A connection that was accepted just before the end may have its request on the way; a round trip through a
+	// continent is 100 ms. Who stays silent longer is closed.
+	silentGrace = 250 * time.Millisecond
+	// Once its connection is cut a handler's context is cancelled and its reads and writes fail: what runs a second
+	// later will not end.
+	cutGrace = time.Second
+)
+
+// Options says what to serve, and within which bounds. Handler is required; a zero limit means its default.
+type Options struct {
+	Addr    string       // host:port; an empty host means all addresses, port 0 a free one
+	Handler http.Handler // usually an *http.ServeMux, whose 404 and 405 become problems
+	Log     *slog.Logger // nil: silent
+
+	// WithAttrs returns a context whose log records carry the attributes: how the request id gets into each line.
+	// Nil: no line has it.
+	WithAttrs func(context.Context, ...slog.Attr) context.Context
+	// Report is told of each panic in a handler, after it was logged. It must not block. Nil: nobody is told.
+	Report func(context.Context, *fault.Error)
+	// Level says at which level the end of a request is logged. Nil: INFO, failures (5xx) WARN, and /healthz and
+	// /readyz DEBUG, where a 503 is an answer and no failure.
+	Level func(r *http.Request, status int) slog.Level
+
+	ReadHeaderTimeout time.Duration // from the connection's, or the last answer's, end to the header's end
+	ReadTimeout       time.Duration // to the body's end
+	WriteTimeout      time.Duration // from the header's end to the answer's end; too small cuts slow handlers off
+	IdleTimeout       time.Duration // how long a connection may wait for its next request
+	DrainTimeout      time.Duration // how long requests in flight may take when the server ends
+	MaxHeaderBytes    int
+	MaxConns          int // too large and a flood fills the memory; too small and clients get 503
+}
+
+// Server serves one listener. It is made by Listen or New and lives until Serve returns.
+type Server struct {
+	log   *slog.Logger
+	conns *conns
+	http  http.Server
+	drain time.Duration
+}
+
+// Listen binds Options.Addr at once, so that a wrong or taken address is known before anything else starts. Such an
+// error is of fault.KindConfig and its hint says what to do. The context bounds the look-up of a host name only.
+func Listen(ctx context.Context, o Options) (*Server, error) {
+	if o.Addr == "" {
+		return nil, fault.Config("set WEB_ADDR to host:port, 127.0.0.1:8080 for example", errors.New("web: listen: the address is empty"))
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", o.Addr)
+	if err != nil {
+		return nil, refusal(o.Addr, err)
+	}
+	return New(l, o), nil
+}
+
+// refusal says in plain words why addr can't be had.
+func refusal(addr string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fault.Config("stop that process, or set WEB_ADDR to another port",
+			fmt.Errorf("web: listen: WEB_ADDR %s is in use by another process: %w", addr, err))
+	case errors.Is(err, syscall.EACCES):
+		return fault.Config("set WEB_ADDR to a port from 1024 on; lower ones need CAP_NET_BIND_SERVICE",
+			fmt.Errorf("web: listen: WEB_ADDR %s is not allowed for this user: %w", addr, err))
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fault.Config("set WEB_ADDR to an address that this machine has, or :port for all of them",
+			fmt.Errorf("web: listen: WEB_ADDR %s is not an address of this machine: %w", addr, err))
+	}
+	return fault.Config("set WEB_ADDR to host:port, 127.0.0.1:8080 for example",
+		fmt.Errorf("web: listen: WEB_ADDR %q can't be used: %w", addr, err))
+}
+
+// New returns a server for a listener that is already bound, which the server closes; Options.Addr is not used.
+func New(l net.Listener, o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{log: o.Log, drain: or(o.DrainTimeout, DefaultDrainTimeout)}
+	s.conns = &conns{Listener: l, max: or(o.MaxConns, DefaultMaxConns), log: o.Log, open: map[net.Conn]uint64{}}
+	s.http = http.Server{
+		Handler:                      chain(o),
+		ReadHeaderTimeout:            or(o.ReadHeaderTimeout, DefaultReadHeaderTimeout),
+		ReadTimeout:                  or(o.ReadTimeout, DefaultReadTimeout),
+		WriteTimeout:                 or(o.WriteTimeout, DefaultWriteTimeout),
+		IdleTimeout:                  or(o.IdleTimeout, DefaultIdleTimeout),
+		MaxHeaderBytes:               or(o.MaxHeaderBytes, DefaultMaxHeaderBytes),
+		ConnState:                    s.conns.state,
+		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets an id and a log line like all others
+		Protocols:                    new(http.Protocols),
+	}
+	s.http.Protocols.SetHTTP1(true)
+	return s
+}
+
+func or[T time.Duration | int](value, standard T) T {
+	if value > 0 {
+		return value
+	}
+	return standard
+}
+
+// Addr returns the address that the server is bound to, with the port that the system chose.
+func (s *Server) Addr() net.Addr { return s.conns.Addr() }
+
+// Serve answers requests until ctx ends. Then it takes no new connections, closes those that wait for a request, and
+// lets the others finish within DrainTimeout; what is left is cut off and counted in the log. It returns nil after
+// that, an error of fault.KindUnclean if a handler runs on although its connection is gone, and before ctx's end
+// only if the listener fails. It is called once; with a context that has ended it just closes the listener.
+//
+// Handlers run in a context that has ctx's values but outlives it until their own connection ends.
+func (s *Server) Serve(ctx context.Context) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
+	// A Worker belongs to one goroutine. Each connection gets one of the same name, so that log lines still say whose
+	// they are, but nobody mistakes a handler's waiting for this goroutine's.
+	self := worker.FromContext(ctx)
+	s.http.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return worker.NewContext(ctx, worker.New(self.Name()))
+	}
+
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.conns) }()
+	place := "accept " + s.Addr().String()
+	self.Park(&place)
+	defer self.Unpark()
+	select {
+	case err := <-failed:
+		_ = s.http.Close()
+		return fmt.Errorf("web: serve %s: %w", s.Addr(), err)
+	case <-ctx.Done():
+	}
+	// Not http.Server.Shutdown: it drops requests that arrive on connections already accepted, waits five seconds for
+	// the silent ones, and polls.
+	_ = s.conns.Close()
+	s.http.SetKeepAlivesEnabled(false)
+	<-failed
+	return s.finish()
+}
+
+// finish waits for the connections that are left, with less patience at each step.
+func (s *Server) finish() error {
+	gone := s.conns.gone()
+	if within(silentGrace, gone) {
+		return nil
+	}
+	s.conns.closeWaiting()
+	if within(s.drain, gone) {
+		return nil
+	}
+	s.log.Warn("requests cut off, they took too long to end", "addr", s.Addr().String(), "count", s.conns.count(), "waited", s.drain)
+	_ = s.http.Close()
+	if within(cutGrace, gone) {
+		return nil
+	}
+	return &fault.Error{Kind: fault.KindUnclean, Op: "web: stop", Subject: s.Addr().String(),
+		Err: fmt.Errorf("%d handlers still run %v after their connections were cut", s.conns.count(), cutGrace)}
+}
+
+// within reports whether done is closed before the time is over.
+func within(d time.Duration, done <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
