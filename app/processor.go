@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/logging"
+	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/zmq"
+)
+
+const (
+	// firstPause before an event is tried again: a dependency that hiccups is back by then. It doubles each time.
+	firstPause = time.Second
+	// longestPause keeps an event from being forgotten for hours.
+	longestPause = time.Minute
+)
+
+// settler is told how a delivery ended: the queue.
+type settler interface {
+	Ack(ctx context.Context, receipt []byte) error
+	Retry(ctx context.Context, receipt []byte, pause time.Duration) (queue.State, error)
+}
+
+// processor calls the handler for each event and tells the queue how it went.
+type processor struct {
+	zmq     *zmq.Context
+	events  settler
+	log     *slog.Logger
+	timeout time.Duration
+	handle  handleFunc
+}
+
+func (p processor) run(ctx context.Context) (err error) {
+	in, err := p.zmq.Bind(ctx, zmq.Pull, toProcessor)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	for {
+		wire, err := in.Recv(ctx)
+		if err != nil {
+			return err
+		}
+		e, err := event.Decode(wire)
+		if err != nil {
+			return err // it came from our own reader: a bug, not bad input
+		}
+		if err := p.process(ctx, e); err != nil {
+			return err
+		}
+	}
+}
+
+// process handles one event. Its own error is not the handler's: that one is the event's fate, this one the worker's.
+func (p processor) process(ctx context.Context, e event.Event) error {
+	if e.RequestID != "" {
+		ctx = logging.With(ctx, slog.String("request_id", e.RequestID))
+	}
+	err := p.attempt(ctx, e)
+	switch {
+	case err == nil:
+		return p.events.Ack(ctx, e.Receipt)
+	case ctx.Err() != nil: // the shutdown interrupted it: the event is not to blame
+		return context.Cause(ctx)
+	}
+	wait := pause(e.Delivery)
+	state, settleErr := p.events.Retry(ctx, e.Receipt, wait)
+	if settleErr != nil {
+		return errors.Join(settleErr, err)
+	}
+	attrs := []any{"id", e.ID, "sequence", e.Sequence, "delivery", e.Delivery, "error", err}
+	if trace := fault.Stack(err); len(trace) > 0 {
+		attrs = append(attrs, "stack", string(trace))
+	}
+	if state == queue.StateDead {
+		p.log.ErrorContext(ctx, "event is dead, it failed too often", attrs...)
+		return nil
+	}
+	p.log.WarnContext(ctx, "event failed, it comes again", append(attrs, "in", wait.Round(time.Millisecond).String())...)
+	return nil
+}
+
+// attempt calls the handler once, within its time, and turns a panic into an error.
+func (p processor) attempt(ctx context.Context, e event.Event) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("HANDLER_TIMEOUT of %v is over", p.timeout))
+	defer cancel()
+	err := fault.Recover("handle", func() error { return p.handle(ctx, e) })
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return err
+}
+
+// pause is how long a failed event waits, with full jitter, so that events that failed together don't come back
+// together: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+func pause(delivery uint32) time.Duration {
+	longest := longestPause
+	if n := max(delivery, 1) - 1; n < 6 {
+		longest = min(longest, firstPause<<n)
+	}
+	return rand.N(longest) + time.Millisecond
+}
+
+// closeQueue says what is lost with a queue that lives in memory.
+func closeQueue(q *queue.Memory, log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if lost := q.Close(); lost > 0 {
+			log.WarnContext(ctx, "accepted events were not handled and are lost: the queue is in memory", "count", lost)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/nanny"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// The scripts in testdata/script drive the real program: this test binary becomes `app`, and `broken`, which is the
+// same app with a worker that breaks in the way that an event tells it.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"app":    main,
+		"broken": func() { os.Exit(base.Main(&config{}, runBroken)) },
+	})
+}
+
+// runBroken runs the app with a victim: a worker that does what the handler of an event {"victim": "…"} tells it.
+func runBroken(rt *base.Runtime, cfg *config) error {
+	orders := make(chan string, 1)
+	victim := func(ctx context.Context) error {
+		for {
+			select {
+			case order := <-orders:
+				if err := breakDown(rt, order); err != nil || order == "return" {
+					return err
+				}
+			case <-ctx.Done():
+				return nil
+			case <-time.After(10 * time.Millisecond):
+				nanny.Beat(ctx)
+			}
+		}
+	}
+	rt.Go("victim", victim, nanny.Deadline(300*time.Millisecond))
+	return runWith(rt, cfg, func(ctx context.Context, e event.Event) error {
+		if m := order.FindSubmatch(e.Body); m != nil {
+			orders <- string(m[1])
+		}
+		if bytes.Contains(e.Body, []byte("handler panics")) {
+			panic("the handler panics")
+		}
+		if bytes.Contains(e.Body, []byte("handler waits")) {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		if bytes.Contains(e.Body, []byte("handler hangs")) {
+			hangForEver()
+		}
+		return nil
+	})
+}
+
+var order = regexp.MustCompile(`"victim": *"([^"]*)"`)
+
+func breakDown(rt *base.Runtime, order string) error {
+	switch order {
+	case "panic":
+		panic("the victim panics")
+	case "fail":
+		return errors.New("the victim fails")
+	case "dependency":
+		return fault.Dependency("database", errors.New("connection refused"))
+	case "hang":
+		hangForEver()
+	case "ignore the shutdown":
+		<-rt.Context().Done()
+		hangForEver()
+	case "crash":
+		go panic("nobody guards this goroutine")
+		hangForEver()
+	case "hold a hook":
+		rt.OnStop("holder", time.Second, func(context.Context) error { hangForEver(); return nil })
+	}
+	return nil
+}
+
+func hangForEver() { <-make(chan struct{}) }
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("WEB_ADDR", "127.0.0.1:0")
+			env.Setenv("SYSLOG_ADDRESS", "off")
+			env.Setenv("GORACE", noRaceSleep)
+			env.Values["child"] = &child{work: env.WorkDir}
+			env.Defer(env.Values["child"].(*child).kill)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start":  func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).start(ts, args) },
+			"await":  func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).await(ts, args[0]) },
+			"signal": func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).signal(ts, args[0]) },
+			"exits":  func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).exits(ts, args) },
+			"post":   func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).post(ts, args) },
+			"fill":   func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).fill(ts, args[0]) },
+			"get":    func(ts *testscript.TestScript, neg bool, args []string) { theChild(ts).get(ts, neg, args) },
+		},
+	})
+}
+
+func theChild(ts *testscript.TestScript) *child { return ts.Value("child").(*child) }
+
+// noRaceSleep keeps the race detector from sleeping for a second at each exit.
+const noRaceSleep = "atexit_sleep_ms=0"
+
+// patience bounds every wait of a script; the machine may be very busy.
+const patience = 30 * time.Second
+
+// child is the process that a script drives, one at a time. Its output is in the file log.
+type child struct {
+	work  string
+	cmd   *exec.Cmd
+	ended chan struct{}
+	url   string
+	since time.Time // of the last signal or request: what the time in `exits` counts from
+}
+
+// start runs a program in the background: start app [args…]
+func (c *child) start(ts *testscript.TestScript, args []string) {
+	path, err := exec.LookPath(args[0])
+	ts.Check(err)
+	log, err := os.Create(filepath.Join(c.work, "log"))
+	ts.Check(err)
+	defer log.Close()
+	c.cmd = exec.Command(path, args[1:]...)
+	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = c.work, log, log
+	c.cmd.Env = append(os.Environ(), "PWD="+c.work, "GORACE="+noRaceSleep)
+	for _, name := range []string{"WEB_ADDR", "SYSLOG_ADDRESS", "DATA_DIR", "SHUTDOWN_GRACE", "LOG_LEVEL", "LOG_FORMAT", "APP_SAMPLE_EVENT", "HANDLER_TIMEOUT",
+		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "DEPLOYMENT_ID"} {
+		if v := ts.Getenv(name); v != "" {
+			c.cmd.Env = append(c.cmd.Env, name+"="+v)
+		}
+	}
+	ts.Check(c.cmd.Start())
+	c.since, c.url, c.ended = time.Now(), "", make(chan struct{})
+	go func() { _ = c.cmd.Wait(); close(c.ended) }()
+}
+
+func (c *child) log() string {
+	text, _ := os.ReadFile(filepath.Join(c.work, "log"))
+	return string(text)
+}
+
+// await waits until a regular expression matches the log: await 'msg":"started'
+func (c *child) await(ts *testscript.TestScript, pattern string) {
+	re, err := regexp.Compile(pattern)
+	ts.Check(err)
+	for deadline := time.Now().Add(patience); !re.MatchString(c.log()); time.Sleep(2 * time.Millisecond) {
+		select {
+		case <-c.ended:
+			if !re.MatchString(c.log()) {
+				ts.Fatalf("the process ended before %s stood in its log:\n%s", pattern, c.log())
+			}
+		default:
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s is not in the log after %v:\n%s", pattern, patience, c.log())
+		}
+	}
+}
+
+// signal sends a signal by its name without SIG: signal TERM
+func (c *child) signal(ts *testscript.TestScript, name string) {
+	s, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "KILL": syscall.SIGKILL, "QUIT": syscall.SIGQUIT}[name]
+	if !ok {
+		ts.Fatalf("unknown signal %s", name)
+	}
+	c.since = time.Now()
+	ts.Check(c.cmd.Process.Signal(s))
+}
+
+// exits waits for the end and checks the code, or the signal's name, and how long it took: exits 70 200ms 2s
+func (c *child) exits(ts *testscript.TestScript, args []string) {
+	least, err := time.ParseDuration(args[1])
+	ts.Check(err)
+	most, err := time.ParseDuration(args[2])
+	ts.Check(err)
+	select {
+	case <-c.ended:
+	case <-time.After(patience):
+		_ = c.cmd.Process.Signal(syscall.SIGQUIT)
+		<-c.ended
+		ts.Fatalf("no end within %v:\n%s", patience, c.log())
+	}
+	took := time.Since(c.since)
+	have := strconv.Itoa(c.cmd.ProcessState.ExitCode())
+	if status := c.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+		have = status.Signal().String()
+	}
+	if have != args[0] || took < least || took > most {
+		ts.Fatalf("want exit %s after %v to %v, have %s after %v:\n%s", args[0], least, most, have, took, c.log())
+	}
+	ts.Logf("exit %s after %v", have, took)
+}
+
+func (c *child) base(ts *testscript.TestScript) string {
+	if c.url == "" {
+		c.await(ts, `"url":"http`)
+		c.url = regexp.MustCompile(`"url":"([^"]*)"`).FindStringSubmatch(c.log())[1]
+	}
+	return c.url
+}
+
+// post sends an event and checks the status; the answer is in the file answer: post 202 '{"a":1}' [header:value]
+// The status - means that the process may be gone before it answers.
+func (c *child) post(ts *testscript.TestScript, args []string) {
+	req, err := http.NewRequest(http.MethodPost, c.base(ts)+"/events", strings.NewReader(args[1]))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
+	for _, h := range args[2:] {
+		name, value, _ := strings.Cut(h, ":")
+		req.Header.Set(name, value)
+	}
+	c.since = time.Now()
+	c.do(ts, req, args[0])
+}
+
+// fill posts large events, the first of which the handler never finishes, until one is answered with the status: fill 503
+func (c *child) fill(ts *testscript.TestScript, status string) {
+	c.post(ts, []string{"202", `{"do":"handler waits"}`})
+	body := `{"filler":"` + strings.Repeat("x", 200<<10) + `"}`
+	for range 4 {
+		c.post(ts, []string{"202", body})
+	}
+	c.post(ts, []string{"-", body})
+	c.post(ts, []string{status, body})
+}
+
+// get asks for a path until the status, and the text if there is one, is in the answer: get 200 /events/x '"processed"'
+func (c *child) get(ts *testscript.TestScript, _ bool, args []string) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		req, err := http.NewRequest(http.MethodGet, c.base(ts)+args[1], nil)
+		ts.Check(err)
+		text := c.do(ts, req, args[0])
+		if len(args) < 3 || strings.Contains(text, args[2]) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("want %s in the answer, have %s", args[2], text)
+		}
+	}
+}
+
+func (c *child) do(ts *testscript.TestScript, req *http.Request, status string) string {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(req)
+	if err != nil && status == "-" {
+		return ""
+	}
+	ts.Check(err)
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	ts.Check(err)
+	var head bytes.Buffer
+	_ = answer.Header.Write(&head)
+	ts.Check(os.WriteFile(filepath.Join(c.work, "answer"), fmt.Appendf(nil, "%s%s", head.Bytes(), body), 0o644))
+	if have := strconv.Itoa(answer.StatusCode); have != status && status != "-" {
+		ts.Fatalf("want status %s, have %s: %s", status, have, body)
+	}
+	return string(body)
+}
+
+func (c *child) kill() {
+	if c.cmd == nil {
+		return
+	}
+	select {
+	case <-c.ended:
+	default:
+		_ = c.cmd.Process.Kill()
+		<-c.ended
+	}
+}

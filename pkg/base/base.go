@@ -1,0 +1,229 @@
+// Package base wires the standard pieces into one runtime, so that an app's start-up is a screenful: settings, logs,
+// the data folder, the latch and its signals, the nanny, the socket context, the web server and the control socket.
+//
+//	func main() { os.Exit(base.Main(&config{}, run)) }
+//
+//	func run(rt *base.Runtime, cfg *config) error {
+//		rt.Go("reader", …)
+//		rt.Serve(routes)
+//		return rt.Wait()
+//	}
+//
+// Main is the whole program: the command line (run, version, config, health, ctl), one line that says what to do for
+// everything that can't work, and the exit code. It holds no state between calls and no logic of the app.
+package base
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"example.com/base-app/pkg/config"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/lifecycle"
+	"example.com/base-app/pkg/logging"
+	"example.com/base-app/pkg/stack"
+	"github.com/alecthomas/kong"
+)
+
+// Set by the linker: -X example.com/base-app/pkg/base.version=1.2.3 and .commit=…; else the build's own information is used.
+var version, commit string
+
+// Build says what was built.
+type Build struct {
+	Version string `json:"version"`
+	Commit  string `json:"commit,omitempty"`
+	Go      string `json:"go"`
+}
+
+// ReadBuild returns what the linker and the Go tool stamped into the program.
+func ReadBuild() Build {
+	b := Build{Version: version, Commit: commit}
+	info, ok := debug.ReadBuildInfo()
+	if ok {
+		b.Go = info.GoVersion
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && b.Commit == "" {
+				b.Commit = s.Value
+			}
+		}
+	}
+	if b.Version == "" {
+		b.Version = "dev"
+	}
+	return b
+}
+
+// program is one call of Main.
+type program struct {
+	cfg     Configuration
+	run     func(*Runtime) error
+	env     config.Environment
+	args    []string
+	out     io.Writer
+	err     io.Writer
+	signals *lifecycle.Signals
+}
+
+// Main runs the program and returns its exit code, for os.Exit to take. The pointer cfg is filled from the
+// environment before run is called. Main takes over the signals as the first thing it does.
+func Main[C Configuration](cfg C, run func(*Runtime, C) error) int {
+	signals := lifecycle.Arm()
+	defer signals.Disarm()
+	p := &program{cfg: cfg, run: func(rt *Runtime) error { return run(rt, cfg) }, env: config.OS(),
+		args: os.Args[1:], out: os.Stdout, err: os.Stderr, signals: signals}
+	return p.main()
+}
+
+// commands is the command line.
+type commands struct {
+	Run     struct{} `cmd:"" default:"1" help:"Run the app. This is what happens without a command."`
+	Version struct{} `cmd:"" help:"Print version, commit and Go version."`
+	Config  struct {
+		JSON     bool `name:"json" xor:"form" help:"Print JSON."`
+		Markdown bool `xor:"form" help:"Print the page docs/settings.md."`
+	} `cmd:"" help:"Print every setting with its meaning, default and value; secrets are redacted."`
+	Health struct {
+		Timeout time.Duration `default:"3s" help:"How long to wait for the answer."`
+	} `cmd:"" help:"Ask the running app for its health: exit code 0 is healthy, 1 is not. For probes."`
+	Ctl ctl `cmd:"" help:"Talk to the running app through its control socket."`
+}
+
+// exited carries kong's wish to exit, after --help, out of its parser.
+type exited int
+
+func (p *program) main() int {
+	var c commands
+	command, err := p.parse(&c)
+	if err != nil || command == "" {
+		return p.fail(err)
+	}
+	if command != "run" {
+		p.signals.Disarm()
+	}
+	switch command {
+	case "run":
+		return p.start()
+	case "version":
+		_, _ = p.load() // for the name: a wrong setting is no reason not to tell the version
+		b := ReadBuild()
+		fmt.Fprintln(p.out, strings.Join(strings.Fields(cmp.Or(p.cfg.settings().App.Name, "app")+" "+b.Version+" "+b.Commit+" "+b.Go), " "))
+		return fault.ExitClean
+	case "config":
+		err = p.printConfig(c.Config.JSON, c.Config.Markdown)
+	default:
+		err = p.ask(command, &c)
+	}
+	return p.fail(err)
+}
+
+// parse returns the command's name, empty if everything was said (--help).
+func (p *program) parse(c *commands) (command string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			if _, ok := v.(exited); !ok {
+				panic(v)
+			}
+			command, err = "", nil
+		}
+	}()
+	parser, err := kong.New(c, kong.Name("app"), kong.Description("A container application that stays up. Settings come from the environment: app config lists them."),
+		kong.Writers(p.out, p.err), kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError())
+	if err != nil {
+		return "", fmt.Errorf("command line: %w", err)
+	}
+	ctx, err := parser.Parse(p.args)
+	if err != nil {
+		return "", &fault.Error{Kind: fault.KindUsage, Hint: "app --help lists the commands", Err: err}
+	}
+	return ctx.Command(), nil
+}
+
+// fail prints what is wrong, one line for each problem, and returns the exit code.
+func (p *program) fail(err error) int {
+	if err == nil {
+		return fault.ExitClean
+	}
+	text := strings.TrimRight(err.Error(), "\n")
+	if hint := fault.Hint(err); hint != "" {
+		text += " (" + hint + ")"
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		fmt.Fprintln(p.err, "app: "+line)
+	}
+	return fault.ExitCode(err)
+}
+
+// load fills the settings.
+func (p *program) load() (warnings []string, err error) {
+	warnings, err = config.Load(p.cfg, p.env)
+	if err == nil {
+		p.cfg.settings().resolve()
+	}
+	return warnings, err
+}
+
+func (p *program) printConfig(asJSON, asMarkdown bool) error {
+	if !asMarkdown { // the page shows no values
+		if _, err := config.Load(p.cfg, p.env); err != nil {
+			return err
+		}
+	}
+	list, err := config.Describe(p.cfg)
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return config.WriteJSON(p.out, list)
+	case asMarkdown:
+		return config.WriteMarkdown(p.out, list)
+	}
+	return config.WriteText(p.out, list)
+}
+
+// start is the command run: everything from the settings to the exit code.
+func (p *program) start() int {
+	stack.ShowLabels()
+	warnings, err := p.load()
+	if err != nil {
+		return p.fail(err)
+	}
+	s, build := p.cfg.settings(), ReadBuild()
+	logs, err := logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment,
+		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Out: p.out})
+	if err != nil {
+		return p.fail(err)
+	}
+	folder, err := lifecycle.OpenFolder(s.DataDir)
+	if err != nil {
+		return p.fail(err)
+	}
+	defer folder.Close()
+	rt := newRuntime(s, build, logs, folder, p.signals)
+	tellStart(rt, p.env, warnings)
+	if err := tellPrevious(rt); err != nil {
+		return p.fail(err)
+	}
+	exit := rt.life.Run(func(ctx context.Context) error { return p.body(rt) })
+	exit.Run, exit.Version, exit.Commit = folder.Run, build.Version, build.Commit
+	lifecycle.Bounded(func() {
+		if err := lifecycle.SaveExit(folder.Dir, exit); err != nil {
+			rt.Log.Error("the exit could not be saved", "error", err)
+		}
+	})
+	lifecycle.Bounded(func() { tellEnd(rt, exit) })
+	return exit.Code
+}
+
+// body is what runs between the start and the latch.
+func (p *program) body(rt *Runtime) error {
+	if err := rt.openControl(); err != nil {
+		return err
+	}
+	return p.run(rt)
+}

@@ -1,0 +1,226 @@
+package base
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/base-app/pkg/config"
+	"example.com/base-app/pkg/control"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/lifecycle"
+	"example.com/base-app/pkg/logging"
+	"example.com/base-app/pkg/nanny"
+	"example.com/base-app/pkg/web"
+	"example.com/base-app/pkg/zmq"
+)
+
+// How long the runtime's own hooks may take at shutdown. They are done in microseconds, unless something hangs.
+const (
+	socketBudget  = 5 * time.Second
+	controlBudget = 3 * time.Second
+	// flushBudget bounds the last words to syslog; it is within what a forced end waits for them.
+	flushBudget = 400 * time.Millisecond
+)
+
+// Runtime is what an app's run function is given. Its methods may be called from any goroutine.
+type Runtime struct {
+	Settings *Settings
+	Log      *slog.Logger
+	ZMQ      *zmq.Context // for the workers' sockets
+	Build    Build
+
+	began  time.Time
+	logs   *logging.Log
+	folder *lifecycle.Folder
+	life   *lifecycle.Life
+	nanny  *nanny.Nanny
+	addr   net.Addr
+
+	mu      sync.Mutex
+	started bool
+	checks  []check
+}
+
+func newRuntime(s *Settings, build Build, logs *logging.Log, folder *lifecycle.Folder, signals *lifecycle.Signals) *Runtime {
+	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs, folder: folder}
+	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log})
+	rt.life = lifecycle.New(lifecycle.Options{
+		Log: rt.Log, Grace: s.Shutdown.Grace, Dir: folder.Dir, Signals: signals,
+		Hangup:   func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
+		Debug:    func() { rt.logs.SetLevel(slog.LevelDebug) },
+		Sections: rt.sections(),
+	})
+	ctx := rt.life.Context()
+	rt.nanny = nanny.New(ctx, nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Fail: func(err error) { rt.life.Stop(err) }})
+	rt.terminateSockets(ctx)
+	return rt
+}
+
+// terminateSockets ends all socket calls when the latch closes, and makes the shutdown wait for the sockets' owners.
+func (rt *Runtime) terminateSockets(ctx context.Context) {
+	ended := make(chan error, 1)
+	context.AfterFunc(ctx, func() {
+		within, cancel := context.WithTimeout(context.Background(), rt.Settings.Shutdown.Grace)
+		defer cancel()
+		ended <- rt.ZMQ.Term(within)
+	})
+	rt.OnStop("sockets", socketBudget, func(context.Context) error { return <-ended })
+}
+
+func (rt *Runtime) toggleDebug() string { return strings.ToLower(rt.logs.ToggleDebug().String()) }
+
+// Context ends when the process shall end. Workers get their own from Go.
+func (rt *Runtime) Context() context.Context { return rt.life.Context() }
+
+// Go starts fn as the worker called name; see nanny.Go. What goes wrong (a name given twice) ends the process.
+// While shutting down nothing is started.
+func (rt *Runtime) Go(name string, fn nanny.Func, opts ...nanny.Option) {
+	if err := rt.nanny.Go(name, fn, opts...); err != nil && !errors.Is(err, nanny.ErrClosing) {
+		rt.life.Stop(err)
+	}
+}
+
+// Stop ends the process because of cause, unless it ends already.
+func (rt *Runtime) Stop(cause error) { rt.life.Stop(cause) }
+
+// OnStop registers fn to be called at shutdown after the workers have ended, last registered first, for at most budget.
+func (rt *Runtime) OnStop(name string, budget time.Duration, fn func(context.Context) error) {
+	rt.life.OnStop(name, budget, fn)
+}
+
+// Serve binds WEB_ADDR and serves the app's routes there, with /healthz, /readyz and /version beside them, as the
+// worker "web". An address that can't be bound ends the process.
+func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", rt.serveHealth)
+	mux.HandleFunc("GET /readyz", rt.serveReady)
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { web.WriteJSON(w, r, http.StatusOK, rt.about()) })
+	routes(mux)
+	server, err := web.Listen(rt.Context(), web.Options{Addr: rt.Settings.Web.Addr, Handler: mux, Log: rt.Log, WithAttrs: logging.With})
+	if err != nil {
+		rt.life.Stop(err)
+		return
+	}
+	rt.addr = server.Addr()
+	rt.Log.Info("listening", "url", "http://"+rt.addr.String())
+	if err := rt.nanny.Go("web", server.Serve); errors.Is(err, nanny.ErrClosing) {
+		_ = server.Serve(rt.Context()) // with a context that has ended it closes the listener
+	} else if err != nil {
+		rt.life.Stop(err)
+	}
+}
+
+// Started tells that the start is complete: the log goes to its configured level, and /readyz says ready.
+func (rt *Runtime) Started() {
+	rt.mu.Lock()
+	first := !rt.started
+	rt.started = true
+	rt.mu.Unlock()
+	if first {
+		rt.Log.Info("started", "took", time.Since(rt.began).Round(time.Microsecond).String(), "log_level", strings.ToLower(rt.Settings.Log.Level.String()))
+		rt.logs.Started()
+	}
+}
+
+// Wait blocks until the process shall end and all workers have ended, except those that are stuck. It returns the
+// first cause.
+func (rt *Runtime) Wait() error {
+	<-rt.Context().Done()
+	rt.nanny.Wait(context.Background()) // the forced end is its deadline
+	return context.Cause(rt.Context())
+}
+
+// openControl serves the control socket until the very end: it must answer while the shutdown hangs.
+func (rt *Runtime) openControl() error {
+	server, err := control.Listen(control.Options{Path: rt.Settings.Control.Socket, Log: rt.Log})
+	if err != nil {
+		return err
+	}
+	rt.commands(server)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		err := fault.Recover("control", func() error { return server.Serve(ctx) })
+		if ctx.Err() == nil {
+			rt.life.Stop(fmt.Errorf("control socket: %w", err))
+		}
+		ended <- err
+	}()
+	rt.OnStop("control", controlBudget, func(context.Context) error { cancel(); return <-ended })
+	return nil
+}
+
+func tellStart(rt *Runtime, env config.Environment, warnings []string) {
+	folder, _ := os.Getwd()
+	rt.Log.Info("starting", "pid", os.Getpid(), "go", rt.Build.Go, "folder", folder, "data", rt.folder.Dir, "logs", rt.logs.Outputs())
+	rt.Log.Debug("environment", "names", strings.Join(env.Names(), " "))
+	for _, w := range warnings {
+		rt.Log.Warn("setting", "warning", w)
+	}
+}
+
+// tellPrevious says how the run before this one ended.
+func tellPrevious(rt *Runtime) error {
+	crash, err := rt.folder.CatchCrash()
+	if err != nil {
+		return err
+	}
+	e, vanished, first := rt.folder.Previous()
+	switch {
+	case crash != nil:
+		rt.Log.Error("the last run crashed", "cause", crash.Cause, "file", crash.File, "stack", crash.Stack)
+	case vanished:
+		rt.Log.Warn("the last run "+e.Cause, "pid", e.PID, "started", e.Started)
+	case first || e.Run == "":
+		rt.Log.Debug("no run before this one is known")
+	case e.Code == fault.ExitClean:
+		rt.Log.Info("last run", "code", e.Code, "cause", e.Cause, "ended", e.Ended, "uptime", seconds(e.Uptime))
+	default:
+		rt.Log.Warn("last run", "code", e.Code, "cause", e.Cause, "kind", e.Kind, "subject", e.Worker, "clean", e.Clean, "ended", e.Ended, "uptime", seconds(e.Uptime))
+	}
+	return nil
+}
+
+func seconds(s float64) string {
+	return time.Duration(s * float64(time.Second)).Round(time.Millisecond).String()
+}
+
+// tellEnd prints the first cause last.
+func tellEnd(rt *Runtime, e lifecycle.Exit) {
+	cause := context.Cause(rt.Context())
+	rule := fault.Of(cause).Rule()
+	attrs := []any{"code", e.Code, "cause", e.Cause, "kind", e.Kind, "uptime", seconds(e.Uptime)}
+	if hint := fault.Hint(cause); hint != "" {
+		attrs = append(attrs, "hint", hint)
+	}
+	text, level := "stopped", rule.Level
+	if !e.Clean {
+		text, level = "stopped, the end had to be forced", slog.LevelError
+		if names := rt.alive(); names != "" {
+			attrs = append(attrs, "alive", names)
+		}
+	}
+	rt.Log.Log(context.Background(), level, text, attrs...)
+	ctx, cancel := context.WithTimeout(context.Background(), flushBudget)
+	defer cancel()
+	_ = rt.logs.Close(ctx) // there is nobody left to tell
+}
+
+// alive names the workers that have not ended.
+func (rt *Runtime) alive() string {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	var names []string
+	for _, s := range rt.nanny.Wait(ended) {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, " ")
+}

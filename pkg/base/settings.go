@@ -1,0 +1,66 @@
+package base
+
+import (
+	"cmp"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"example.com/base-app/pkg/config"
+)
+
+// Settings are the ones that every fork shares. A fork embeds them in a struct of its own and adds what it needs;
+// the names are stable, and the words stand in docs/settings.md, which is generated from here.
+type Settings struct {
+	App struct {
+		Name string `envconfig:"APP_NAME" default:"base-app" desc:"who is logging; stands in each line"`
+	} `group:"APP"`
+	Device     string `envconfig:"DEVICE_NAME" desc:"which machine it runs on; empty means the host name"`
+	Deployment string `envconfig:"DEPLOYMENT_ID" desc:"which deployment this is; stands in each line, empty means none"`
+
+	Log struct {
+		Level  slog.Level `envconfig:"LOG_LEVEL" default:"info" oneof:"debug info warn error" desc:"what is logged once the start is complete; until then it is debug, and SIGHUP switches to debug and back"`
+		Format string     `envconfig:"LOG_FORMAT" default:"auto" oneof:"auto console json" desc:"auto means console on a terminal and json elsewhere"`
+	} `group:"LOG"`
+	Syslog struct {
+		Address string `envconfig:"SYSLOG_ADDRESS" desc:"a copy of each line goes to udp://host:514, tcp://host:601 or unix:///dev/log; empty means /dev/log if it is a socket, off means nowhere"`
+	} `group:"SYSLOG"`
+
+	DataDir string `envconfig:"DATA_DIR" default:"./data" desc:"folder for the lock, the last exit, dumps and crash reports; one process uses it at a time"`
+	Web     struct {
+		Addr string `envconfig:"WEB_ADDR" default:"127.0.0.1:8080" desc:"host:port for events and health; :8080 means all addresses, port 0 a free one"`
+	} `group:"WEB"`
+	Control struct {
+		Socket string `envconfig:"CONTROL_SOCKET" desc:"unix socket for app ctl, at most 107 bytes; empty means control.sock in DATA_DIR"`
+	} `group:"CONTROL"`
+
+	Queue struct {
+		MaxBytes      config.Bytes `envconfig:"QUEUE_MAX_BYTES" default:"64MiB" min:"1MiB" max:"1TiB" desc:"how much may wait; more is refused with 503. Too small refuses bursts, too large fills the memory before anyone notices that the workers are too slow"`
+		MaxDeliveries int          `envconfig:"QUEUE_MAX_DELIVERIES" default:"5" min:"1" max:"1000" desc:"how often an event is tried before it is dead"`
+	} `group:"QUEUE"`
+	Handler struct {
+		Timeout time.Duration `envconfig:"HANDLER_TIMEOUT" default:"30s" min:"1ms" max:"1h" desc:"how long the handler may take for one event; it is told by its context, and a second later it counts as stuck"`
+	} `group:"HANDLER"`
+	Progress struct {
+		Deadline time.Duration `envconfig:"PROGRESS_DEADLINE" default:"60s" min:"100ms" max:"1h" desc:"after which a busy worker without progress counts as stuck, and the process ends. Too short ends it for a slow disk, too long costs that much time at a hang"`
+	} `group:"PROGRESS"`
+	Shutdown struct {
+		Grace time.Duration `envconfig:"SHUTDOWN_GRACE" default:"30s" min:"10ms" max:"30s" desc:"how long a shutdown may take until it is explained by a dump; the forced end follows 5s later, and the supervisors' longer times are made for at most 30s"`
+	} `group:"SHUTDOWN"`
+}
+
+// settings makes every struct that embeds Settings a Configuration.
+func (s *Settings) settings() *Settings { return s }
+
+// resolve fills in the defaults that depend on the machine or on another setting.
+func (s *Settings) resolve() {
+	if s.Device == "" {
+		s.Device, _ = os.Hostname()
+	}
+	s.Device = cmp.Or(s.Device, "unknown")
+	s.Control.Socket = cmp.Or(s.Control.Socket, filepath.Join(s.DataDir, "control.sock"))
+}
+
+// Configuration is a pointer to a struct that embeds Settings.
+type Configuration interface{ settings() *Settings }
