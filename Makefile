@@ -1,0 +1,49 @@
+# Everything that people do with this repository. CI runs the same targets.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
+BASE     = example.com/base-app/pkg/base
+LDFLAGS  = -s -w -X $(BASE).version=$(VERSION) -X $(BASE).commit=$(COMMIT)
+# Linters have a go.mod of their own, so that a fork's module graph stays clean.
+TOOLS    = -modfile=.ci/tools/go.mod
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## start the app in this terminal
+	$(GO) run ./app
+
+build: ## build a static, stripped binary: bin/app
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/app ./app
+
+test: ## all tests, with the race detector, in random order
+	$(GO) test -race -shuffle=on ./...
+
+bench: ## benchmarks; docs/performance.md says what they mean
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## fuzz each parser for 30 s
+	@$(GO) list ./... | while read -r p; do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s -fuzzminimizetime 1s $$p || exit 1; done; done
+
+lint: ## gofmt, vet, staticcheck, shellcheck
+	@test -z "$$(gofmt -l .)" || { echo "not formatted, run gofmt -w:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool $(TOOLS) staticcheck ./...
+	@scripts=$$(git ls-files '*.sh' .ci/run); shellcheck $$scripts
+
+cover: ## coverage of the tests, by package and in all
+	$(GO) test -coverprofile=cover.out -coverpkg=./pkg/...,./app/... ./... | tail -n +1
+	$(GO) tool cover -func=cover.out | tail -n 1
+
+docs: ## generate docs/settings.md
+	$(GO) run ./app config --markdown > docs/settings.md
+
+clean: ## remove what the other targets made
+	rm -rf bin cover.out
+
+.PHONY: help run build test bench fuzz lint cover docs clean

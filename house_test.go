@@ -1,0 +1,251 @@
+// Package baseapp_test holds the rules of the house as tests: what is written in docs/architecture.md about the
+// shape of the code is true of the code.
+package baseapp_test
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"example.com/base-app/pkg/fault"
+)
+
+const module = "example.com/base-app/"
+
+// floors says who may import whom: only packages of a lower floor. Leaves of floor 0 know nothing of ours.
+var floors = map[string]int{
+	"pkg/worker": 0, "pkg/fault": 0, "pkg/stack": 0,
+	"pkg/config": 1, "pkg/logging": 1, "pkg/zmq": 1, "pkg/event": 1,
+	"pkg/lifecycle": 2, "pkg/nanny": 2,
+	"pkg/queue": 3, "pkg/web": 3,
+	"pkg/control": 4, // it serves through pkg/web
+	"pkg/base":    5,
+	"app":         6,
+}
+
+// source is one Go file, parsed.
+type source struct {
+	path string // slash-separated, from the root
+	dir  string
+	test bool
+	file *ast.File
+	text []byte
+	set  *token.FileSet
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	var list []source
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && p != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(p, ".go") {
+			return nil
+		}
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, p, text, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		list = append(list, source{filepath.ToSlash(p), path.Dir(filepath.ToSlash(p)), strings.HasSuffix(p, "_test.go"), file, text, set})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) < 20 {
+		t.Fatalf("want the sources of the whole project, have %d files", len(list))
+	}
+	return list
+}
+
+func TestImportsGoDown(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.dir == "." || s.test && strings.HasPrefix(s.dir, "app") {
+			continue
+		}
+		own, known := floors[s.dir]
+		if !known {
+			t.Errorf("%s: the package has no floor; give it one here and in docs/architecture.md", s.path)
+			continue
+		}
+		for _, i := range s.file.Imports {
+			name, _ := strconv.Unquote(i.Path.Value)
+			target, ours := strings.CutPrefix(name, module)
+			if !ours || target == s.dir || s.test {
+				continue
+			}
+			if floor, ok := floors[target]; !ok || floor >= own {
+				t.Errorf("%s imports %s, which is not below it", s.path, target)
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	documented := map[string]bool{}
+	for _, s := range sources(t) {
+		if _, seen := documented[s.dir]; !seen {
+			documented[s.dir] = false
+		}
+		if d := s.file.Doc; d != nil && len(d.Text()) > 80 {
+			documented[s.dir] = true
+		}
+	}
+	for dir, ok := range documented {
+		if !ok {
+			t.Errorf("%s has no package comment that says what it is", dir)
+		}
+	}
+}
+
+// forbidden are calls that only few places may make.
+var forbidden = []struct {
+	call    string
+	allowed func(source) bool
+	why     string
+}{
+	{"os.Exit", func(s source) bool { return s.test || path.Base(s.path) == "main.go" }, "only main exits: everything else returns an error"},
+	{"log.Fatal", func(source) bool { return false }, "only main exits, and deferred calls must run"},
+	{"log.Fatalf", func(source) bool { return false }, "only main exits, and deferred calls must run"},
+	{"time.Sleep", func(s source) bool { return s.test }, "a wait ends with its context"},
+	{"http.ListenAndServe", func(source) bool { return false }, "a server has timeouts: pkg/web"},
+	{"http.Get", func(s source) bool { return s.test }, "a client has a timeout"},
+	{"http.Post", func(s source) bool { return s.test }, "a client has a timeout"},
+	{"http.DefaultClient", func(s source) bool { return s.test }, "a client has a timeout"},
+}
+
+func TestForbiddenCalls(t *testing.T) {
+	for _, s := range sources(t) {
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			pkg, ok := sel.X.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			for _, f := range forbidden {
+				if f.call == pkg.Name+"."+sel.Sel.Name && !f.allowed(s) {
+					t.Errorf("%s: %s: %s", s.set.Position(n.Pos()), f.call, f.why)
+				}
+			}
+			return true
+		})
+	}
+}
+
+func TestNoInitAndNoLongFiles(t *testing.T) {
+	const longest = 500 // lines: a file that needs scrolling to be understood is two files
+	for _, s := range sources(t) {
+		for _, d := range s.file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" && !s.test {
+				t.Errorf("%s: init runs before main has taken over the signals", s.path)
+			}
+		}
+		if n := bytes.Count(s.text, []byte("\n")); n > longest {
+			t.Errorf("%s has %d lines, want at most %d", s.path, n, longest)
+		}
+	}
+}
+
+// What the table in pkg/fault decides is what docs/failures.md tells people.
+func TestTheTableOfKindsIsInTheDocs(t *testing.T) {
+	page := read(t, "docs/failures.md")
+	for _, r := range fault.Rules() {
+		row := fmt.Sprintf("| %s | %s | %s | %s | %d |", r.Name, r.Meaning, r.Level, yes(r.Report), r.Exit)
+		if !strings.Contains(page, row) {
+			t.Errorf("docs/failures.md lacks the row\n%s", row)
+		}
+	}
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func TestEachDependencyIsExplained(t *testing.T) {
+	page := read(t, "docs/dependencies.md")
+	direct := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllStringSubmatch(read(t, "go.mod"), -1)
+	if len(direct) < 5 {
+		t.Fatalf("want the direct requirements of go.mod, have %q", direct)
+	}
+	for _, m := range direct {
+		if !strings.Contains(page, "| "+m[1]+" |") {
+			t.Errorf("docs/dependencies.md has no row for %s: what for, why this one, what it costs", m[1])
+		}
+	}
+}
+
+// A test that a failure is linked to must exist, and so must every file that a page points to.
+func TestTheDocsPointToWhatExists(t *testing.T) {
+	tests := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, d := range s.file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && s.test && f.Recv == nil {
+				tests[f.Name.Name] = true
+			}
+		}
+	}
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range append(pages, "README.md") {
+		text := read(t, p)
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(p), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", p, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile("`(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(text, -1) {
+			if !tests[m[1]] {
+				t.Errorf("%s names the test %s, which is not there", p, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile("`([a-z0-9-]+\\.txtar)`").FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join("app/testdata/script", m[1])); err != nil {
+				t.Errorf("%s names the script %s, which is not there", p, m[1])
+			}
+		}
+	}
+	scripts, _ := filepath.Glob("app/testdata/script/*.txtar")
+	failures := read(t, "docs/failures.md")
+	for _, s := range scripts {
+		if name := filepath.Base(s); !slices.Contains([]string{"command.txtar", "events.txtar"}, name) && !strings.Contains(failures, "`"+name+"`") {
+			t.Errorf("docs/failures.md doesn't name %s: which failure does it prove?", name)
+		}
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
