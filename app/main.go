@@ -26,11 +26,12 @@ func run(rt *base.Runtime, cfg *config) error {
 // runWith is run with any handler.
 func runWith(rt *base.Runtime, cfg *config, handle handleFunc) error {
 	events := newQueue(rt, cfg)
+	rt.Serve(routes{events, rt.Log}.register) // first: an address that is taken is known before anything is started
+	// None of the three asks to be restarted: what was on its way between them would wait in flight for ever.
 	rt.Go("processor", processor{rt.ZMQ, events, rt.Log, cfg.Handler.Timeout, handle}.run,
 		nanny.Deadline(cfg.Handler.Timeout+time.Second)) // a handler that was told to stop and doesn't is stuck a second later
 	rt.Go("relay", relay{rt.ZMQ, rt.Log}.run)
 	rt.Go("reader", reader{rt.ZMQ, events, rt.Log}.run)
-	rt.Serve(routes{events, rt.Log}.register)
 	if cfg.SampleEvent {
 		rt.Go("sample", sample{events, rt.Started}.run, nanny.OneShot())
 	} else {

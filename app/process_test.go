@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/base-app/pkg/control"
 )
 
 // command returns the program, not started, with a data folder of its own.
@@ -131,48 +133,165 @@ func signalAtStart(t *testing.T, dir string, s syscall.Signal, after time.Durati
 	return how
 }
 
-// A standard output that nobody reads any more blocks every worker that logs. The shutdown still ends, explained in
-// the data folder, with 70.
-func TestAStandardOutputThatNobodyReadsDoesNotHoldUpTheEnd(t *testing.T) {
-	dir := t.TempDir()
-	cmd := command(t, dir, "LOG_LEVEL=debug", "SHUTDOWN_GRACE=200ms")
-	stdout, err := cmd.StdoutPipe()
+// unread starts a program whose standard output is read until it has started, and then no more. clog posts events until
+// the pipe (64 KiB, a hundred debug lines) is full and the workers hang in it.
+func unread(t *testing.T, dir, program string, env ...string) (cmd *exec.Cmd, url string, stdout io.Closer) {
+	t.Helper()
+	cmd = command(t, dir, env...)
+	path, err := exec.LookPath(program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd.Path = path
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewScanner(stdout)
-	url := ""
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	lines := bufio.NewScanner(out)
 	for lines.Scan() && !strings.Contains(lines.Text(), `"msg":"started"`) {
-		if m := regexp.MustCompile(`"url":"([^"]*)"`).FindStringSubmatch(lines.Text()); m != nil {
+		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
 			url = m[1]
 		}
 	}
-	// From here on nobody reads. A pipe holds 64 KiB, a hundred debug lines of an event's way.
+	return cmd, url, out
+}
+
+func clog(url string) {
 	client := http.Client{Timeout: 500 * time.Millisecond}
 	for range 1000 {
 		answer, err := client.Post(url+"/events", "application/json", strings.NewReader(`{}`))
 		if err != nil {
-			break
+			return
 		}
 		answer.Body.Close()
 	}
+}
+
+// A standard output that nobody reads any more blocks every worker that logs, and whoever asked for a dump. The
+// shutdown still ends, explained in the data folder, with 70.
+func TestAStandardOutputThatNobodyReadsDoesNotHoldUpTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	cmd, url, _ := unread(t, dir, "app", "LOG_LEVEL=debug", "SHUTDOWN_GRACE=200ms")
+	clog(url)
+	_ = cmd.Process.Signal(syscall.SIGUSR1)
+	dumps := func(n int) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			list, _ := filepath.Glob(filepath.Join(dir, "data", "dumps", "*.txt"))
+			if len(list) == n {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("want %d dumps in the data folder, have %q", n, list)
+			}
+		}
+	}
+	dumps(1)
 	began := time.Now()
 	_ = cmd.Process.Signal(syscall.SIGTERM)
-	status := end(t, cmd, &stderr)
+	status := end(t, cmd, &bytes.Buffer{})
 	if took := time.Since(began); status.ExitStatus() != 70 || took < 5*time.Second || took > 8*time.Second {
-		t.Errorf("want exit 70 after 5.2 s and the last words, have %v after %v: %s", status, took, &stderr)
+		t.Errorf("want exit 70 after 5.2 s and the last words, have %v after %v", status, took)
 	}
-	if dumps, _ := filepath.Glob(filepath.Join(dir, "data", "dumps", "*.txt")); len(dumps) != 1 {
-		t.Errorf("want a dump in the data folder, have %q", dumps)
-	}
+	dumps(2)
 	last, err := os.ReadFile(filepath.Join(dir, "data", "last_exit.json"))
 	if err != nil || !bytes.Contains(last, []byte(`"code": 70`)) {
 		t.Errorf("want code 70 in last_exit.json, have %s, %v", last, err)
+	}
+}
+
+func TestAStuckWorkerEndsTheProcessThoughNobodyReadsTheLog(t *testing.T) {
+	dir := t.TempDir()
+	cmd, url, _ := unread(t, dir, "broken", "LOG_LEVEL=debug", "APP_SAMPLE_EVENT=false", "HANDLER_TIMEOUT=300ms", "PROGRESS_DEADLINE=500ms")
+	clog(url)
+	status := end(t, cmd, &bytes.Buffer{}) // the relay or the processor hangs in the log
+	if status.ExitStatus() != 1 {
+		t.Errorf("want exit 1, have %v", status)
+	}
+	if list, _ := filepath.Glob(filepath.Join(dir, "data", "dumps", "*.txt")); len(list) != 1 {
+		t.Errorf("want a dump in the data folder, have %q", list)
+	}
+}
+
+// Whoever read the log is gone: the app outlives it.
+func TestALogThatIsGoneIsOutlived(t *testing.T) {
+	dir := t.TempDir()
+	cmd, url, stdout := unread(t, dir, "app", "LOG_LEVEL=debug")
+	if err := stdout.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		answer, err := http.Post(url+"/events", "application/json", strings.NewReader(`{}`))
+		if err != nil || answer.StatusCode != http.StatusAccepted {
+			t.Fatalf("event %d: want it accepted, have %v, %v", i, answer, err)
+		}
+		answer.Body.Close()
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	if status := end(t, cmd, &bytes.Buffer{}); status.ExitStatus() != 0 {
+		t.Errorf("want exit 0, have %v", status)
+	}
+	if last, err := os.ReadFile(filepath.Join(dir, "data", "last_exit.json")); err != nil || !bytes.Contains(last, []byte(`"code": 0`)) {
+		t.Errorf("want a clean end, have %s, %v", last, err)
+	}
+}
+
+// The data folder may be on a disk that is gone, the log's pipe full from the first line on.
+func TestAStartThatHangsCanBeEnded(t *testing.T) {
+	dir := t.TempDir()
+	crashes := filepath.Join(dir, "data", "crashes")
+	if err := os.MkdirAll(crashes, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(crashes, "running.txt"), 0o600); err != nil { // opening it hangs
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd := command(t, dir, "SHUTDOWN_GRACE=100ms")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "data", "control.sock")); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	status := end(t, cmd, &out)
+	if took := time.Since(began); status.ExitStatus() != 70 || took > 8*time.Second {
+		t.Errorf("want exit 70 after 5.1 s, have %v after %v:\n%s", status, took, &out)
+	}
+}
+
+// The control socket answers from the first moment on, while the rest is still being built.
+func TestTheStateCanBeAskedForWhileStarting(t *testing.T) {
+	for range 5 {
+		dir := t.TempDir()
+		var out bytes.Buffer
+		cmd := command(t, dir)
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		client := control.NewClient(filepath.Join(dir, "data", "control.sock"))
+		answered := 0
+		for deadline := time.Now().Add(patience); answered < 20 && time.Now().Before(deadline); {
+			if client.Get(t.Context(), "/status", nil) == nil {
+				answered++
+			}
+		}
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if status := end(t, cmd, &out); status.ExitStatus() != 0 || answered < 20 { // a data race exits with 66
+			t.Fatalf("want 20 answers and exit 0, have %d, %v:\n%s", answered, status, &out)
+		}
 	}
 }
 
@@ -221,6 +340,7 @@ func TestBadInputIsRefusedAndNeverReachesThePipeline(t *testing.T) {
 		{"id is a number", `{"id":7}`, "", 400, "id"},
 		{"id is null", `{"id":null}`, "", 400, "id"},
 		{"id too long", `{"id":"` + strings.Repeat("x", 200) + `"}`, "", 400, "id"},
+		{"id is an object", `{"id":{}}`, "", 400, "id"},
 		{"two ids", `{"id":"a"}`, "Idempotency-Key:b", 400, "differ"},
 		{"key with a dot", `{}`, "Idempotency-Key:a.b", 400, "id"},
 	} {
@@ -245,14 +365,39 @@ func TestBadInputIsRefusedAndNeverReachesThePipeline(t *testing.T) {
 			t.Errorf("%s: want %d with %q in a problem document with the request id, have %d, %+v, %v", c.name, c.status, c.detail, answer.StatusCode, p, err)
 		}
 	}
+	// Headers that are merely passed on don't hurt, and "ID" is not "id".
+	for i, header := range []string{"Baggage:\xff", "Traceparent:\xff", "Baggage:" + strings.Repeat("b", 20<<10), "Traceparent:00-x"} {
+		id := fmt.Sprintf("sound-%d", i)
+		name, value, _ := strings.Cut(header, ":")
+		req, err := http.NewRequest(http.MethodPost, base+"/events", strings.NewReader(`{"id":"`+id+`","ID":5}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = http.Header{"Content-Type": {"application/json"}, name: {value}}
+		if status, text := do(t, req); status != http.StatusAccepted {
+			t.Errorf("%q: want it accepted, have %d: %s", header, status, text)
+			continue
+		}
+		for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+			req, err := http.NewRequest(http.MethodGet, base+"/events/"+id, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, text := do(t, req); strings.Contains(text, `"processed"`) {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatalf("%q: want it processed, have %s", header, text)
+			}
+		}
+	}
 	answer, err := http.Get(base + "/healthz")
 	if err != nil {
 		t.Fatal(err)
 	}
 	text, _ := io.ReadAll(answer.Body)
 	answer.Body.Close()
-	if !bytes.Contains(text, []byte(`"accepted":0`)) || !bytes.Contains(text, []byte(`"status":"ok"`)) {
-		t.Errorf("want nothing accepted and the app well, have %s", text)
+	if !bytes.Contains(text, []byte(`"accepted":4`)) || !bytes.Contains(text, []byte(`"status":"ok"`)) {
+		t.Errorf("want only the four sound ones accepted and the app well, have %s", text)
 	}
 	if kib := residentOf(t, cmd.Process.Pid); kib > 200<<10 { // the race detector multiplies memory by five to ten
 		t.Errorf("want its memory bounded, have %d KiB", kib)
@@ -262,6 +407,21 @@ func TestBadInputIsRefusedAndNeverReachesThePipeline(t *testing.T) {
 	if status := end(t, cmd, &out); status.ExitStatus() != 0 {
 		t.Errorf("want exit 0, have %v", status)
 	}
+}
+
+// do sends a request and returns the answer's status and text.
+func do(t *testing.T, req *http.Request) (int, string) {
+	t.Helper()
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(text)
 }
 
 // residentOf returns the memory of a process in KiB.

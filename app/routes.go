@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -10,6 +9,8 @@ import (
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/web"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
@@ -60,8 +61,15 @@ func (h routes) post(w http.ResponseWriter, r *http.Request) {
 		web.WriteProblem(w, r, http.StatusBadRequest, problem)
 		return
 	}
-	answers, err := h.events.Publish(r.Context(), event.Event{ID: id, RequestID: web.RequestID(r.Context()),
-		TraceParent: r.Header.Get("Traceparent"), Baggage: r.Header.Get("Baggage"), Body: body})
+	e := event.Event{ID: id, RequestID: web.RequestID(r.Context()), Body: body}
+	// A trace context that is not well formed is left out, as the W3C wants it; the event is none the worse.
+	if t := r.Header.Get("Traceparent"); event.ValidTraceParent(t) {
+		e.TraceParent = t
+	}
+	if b := r.Header.Get("Baggage"); event.ValidBaggage(b) {
+		e.Baggage = b
+	}
+	answers, err := h.events.Publish(r.Context(), e)
 	if err != nil {
 		h.refuse(w, r, err)
 		return
@@ -72,8 +80,8 @@ func (h routes) post(w http.ResponseWriter, r *http.Request) {
 
 // chooseID takes the id from the header or from the body's member "id", or makes one.
 func chooseID(header string, body []byte) (id, problem string) {
-	var named struct {
-		ID json.RawMessage `json:"id"`
+	var named struct { // this package takes "ID" for another name than "id", as JSON does and encoding/json doesn't
+		ID jsontext.Value `json:"id"`
 	}
 	_ = json.Unmarshal(body, &named) // it is an object: that was checked
 	if named.ID != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/queue"
 )
 
@@ -37,6 +38,7 @@ func (s sample) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-look.C:
+			nanny.Beat(ctx) // looking is all that it does
 		}
 		if status, err := s.events.Status(ctx, id); err != nil || status.State != queue.StateAccepted {
 			return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +22,7 @@ import (
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/nanny"
+	"example.com/base-app/pkg/zmq"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -28,8 +30,9 @@ import (
 // same app with a worker that breaks in the way that an event tells it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"app":    main,
-		"broken": func() { os.Exit(base.Main(&config{}, runBroken)) },
+		"app":     main,
+		"broken":  func() { os.Exit(base.Main(&config{}, runBroken)) },
+		"failing": func() { os.Exit(base.Main(&config{}, runFailing)) },
 	})
 }
 
@@ -69,6 +72,21 @@ func runBroken(rt *base.Runtime, cfg *config) error {
 	})
 }
 
+// runFailing starts a worker and then finds that it can't go on: the worker still ends in order, before the hooks.
+func runFailing(rt *base.Runtime, _ *config) error {
+	rt.OnStop("hook", time.Second, func(context.Context) error { rt.Log.Info("the hook runs"); return nil })
+	ready := make(chan struct{})
+	rt.Go("worker", func(ctx context.Context) error {
+		close(ready)
+		<-ctx.Done()
+		<-time.After(50 * time.Millisecond)
+		rt.Log.Info("the worker has ended")
+		return nil
+	})
+	<-ready
+	return errors.New("cannot open the database")
+}
+
 var order = regexp.MustCompile(`"victim": *"([^"]*)"`)
 
 func breakDown(rt *base.Runtime, order string) error {
@@ -87,6 +105,17 @@ func breakDown(rt *base.Runtime, order string) error {
 	case "crash":
 		go panic("nobody guards this goroutine")
 		hangForEver()
+	case "be sick":
+		rt.Check("victim", func() (any, error) { return "sick", errors.New("the victim is sick") })
+	case "receive without a context":
+		s, err := rt.ZMQ.Bind(rt.Context(), zmq.Pull, "inproc://nobody-sends")
+		if err != nil {
+			return err
+		}
+		rt.Go("deaf", func(context.Context) error {
+			_, err := s.Recv(context.Background())
+			return errors.Join(err, s.Close())
+		})
 	case "hold a hook":
 		rt.OnStop("holder", time.Second, func(context.Context) error { hangForEver(); return nil })
 	}
@@ -113,8 +142,14 @@ func TestScripts(t *testing.T) {
 			"signal": func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).signal(ts, args[0]) },
 			"exits":  func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).exits(ts, args) },
 			"post":   func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).post(ts, args) },
-			"fill":   func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).fill(ts, args[0]) },
-			"get":    func(ts *testscript.TestScript, neg bool, args []string) { theChild(ts).get(ts, neg, args) },
+			"freeport": func(ts *testscript.TestScript, _ bool, _ []string) {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				ts.Check(err)
+				ts.Setenv("WEB_ADDR", l.Addr().String())
+				ts.Check(l.Close())
+			},
+			"fill": func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).fill(ts, args[0]) },
+			"get":  func(ts *testscript.TestScript, neg bool, args []string) { theChild(ts).get(ts, neg, args) },
 		},
 	})
 }
@@ -239,7 +274,7 @@ func (c *child) post(ts *testscript.TestScript, args []string) {
 // fill posts large events, the first of which the handler never finishes, until one is answered with the status: fill 503
 func (c *child) fill(ts *testscript.TestScript, status string) {
 	c.post(ts, []string{"202", `{"do":"handler waits"}`})
-	body := `{"filler":"` + strings.Repeat("x", 200<<10) + `"}`
+	body := `{"filler":"` + strings.Repeat("x", 400<<10) + `"}`
 	for range 4 {
 		c.post(ts, []string{"202", body})
 	}

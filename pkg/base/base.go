@@ -91,6 +91,9 @@ type commands struct {
 	Health struct {
 		Timeout time.Duration `default:"3s" help:"How long to wait for the answer."`
 	} `cmd:"" help:"Ask the running app for its health: exit code 0 is healthy, 1 is not. For probes."`
+	Cleanup struct {
+		Age time.Duration `default:"720h" help:"Remove what is older."`
+	} `cmd:"" help:"Remove old dumps and crash reports from the data folder. For cron: it works when the app is dead, too."`
 	Ctl ctl `cmd:"" help:"Talk to the running app through its control socket."`
 }
 
@@ -116,6 +119,8 @@ func (p *program) main() int {
 		return fault.ExitClean
 	case "config":
 		err = p.printConfig(c.Config.JSON, c.Config.Markdown)
+	case "cleanup":
+		err = p.cleanup(c.Cleanup.Age)
 	default:
 		err = p.ask(command, &c)
 	}
@@ -186,7 +191,19 @@ func (p *program) printConfig(asJSON, asMarkdown bool) error {
 	return config.WriteText(p.out, list)
 }
 
-// start is the command run: everything from the settings to the exit code.
+func (p *program) cleanup(age time.Duration) error {
+	if _, err := p.load(); err != nil {
+		return err
+	}
+	removed, err := lifecycle.Cleanup(p.cfg.settings().DataDir, age)
+	if removed > 0 {
+		fmt.Fprintf(p.out, "removed %d files\n", removed)
+	}
+	return err
+}
+
+// start is the command run: everything from the settings to the exit code. Whatever can block happens inside of
+// Life.Run, where a signal, and in the end the forced exit, gets by it.
 func (p *program) start() int {
 	stack.ShowLabels()
 	warnings, err := p.load()
@@ -199,30 +216,32 @@ func (p *program) start() int {
 	if err != nil {
 		return p.fail(err)
 	}
-	folder, err := lifecycle.OpenFolder(s.DataDir)
-	if err != nil {
-		return p.fail(err)
-	}
-	defer folder.Close()
-	rt := newRuntime(s, build, logs, folder, p.signals)
-	tellStart(rt, p.env, warnings)
-	if err := tellPrevious(rt); err != nil {
-		return p.fail(err)
-	}
-	exit := rt.life.Run(func(ctx context.Context) error { return p.body(rt) })
-	exit.Run, exit.Version, exit.Commit = folder.Run, build.Version, build.Commit
-	lifecycle.Bounded(func() {
-		if err := lifecycle.SaveExit(folder.Dir, exit); err != nil {
-			rt.Log.Error("the exit could not be saved", "error", err)
-		}
+	rt := newRuntime(s, build, logs, p.signals)
+	exit := rt.life.Run(func(context.Context) error {
+		err := p.body(rt, warnings)
+		rt.life.Stop(err)
+		rt.nanny.Wait(context.Background()) // the hooks are for after the workers; the forced end is the deadline
+		return err
 	})
+	exit.Version, exit.Commit = build.Version, build.Commit
+	lifecycle.Bounded(func() { rt.saveExit(exit) })
 	lifecycle.Bounded(func() { tellEnd(rt, exit) })
+	if cause := context.Cause(rt.Context()); fault.Of(cause) == fault.KindConfig {
+		lifecycle.Bounded(func() { p.fail(cause) })
+	}
 	return exit.Code
 }
 
-// body is what runs between the start and the latch.
-func (p *program) body(rt *Runtime) error {
+// body is what runs until the latch closes: what may be refused comes before anything is started.
+func (p *program) body(rt *Runtime, warnings []string) error {
+	if err := rt.openFolder(); err != nil {
+		return err
+	}
 	if err := rt.openControl(); err != nil {
+		return err
+	}
+	tellStart(rt, p.env, warnings)
+	if err := tellPrevious(rt); err != nil {
 		return err
 	}
 	return p.run(rt)

@@ -159,7 +159,7 @@ func (p *program) probe(ctx context.Context, addr string, timeout time.Duration)
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("the app is %s: %s", h.Status, strings.Join(h.Problems, "; "))
 	}
-	fmt.Fprintln(p.out, h.Status)
+	fmt.Fprintf(p.out, "%s, up %v\n", h.Status, time.Duration(h.Uptime*float64(time.Second)).Round(time.Second))
 	return nil
 }
 

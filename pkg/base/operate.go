@@ -151,6 +151,8 @@ func (rt *Runtime) commands(s *control.Server) {
 
 func (rt *Runtime) status() status {
 	s := status{about: rt.about(), health: rt.health(), PID: os.Getpid(), Started: rt.began, LogLevel: rt.level().Level, Logs: rt.logs.Outputs(), LogStats: rt.logs.Stats()}
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
 	if rt.addr != nil {
 		s.Listens = rt.addr.String()
 	}

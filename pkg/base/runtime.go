@@ -38,22 +38,22 @@ type Runtime struct {
 	Build    Build
 
 	began  time.Time
-	logs   *logging.Log
-	folder *lifecycle.Folder
-	life   *lifecycle.Life
-	nanny  *nanny.Nanny
-	addr   net.Addr
+	logs  *logging.Log
+	life  *lifecycle.Life
+	nanny *nanny.Nanny
 
 	mu      sync.Mutex
+	folder  *lifecycle.Folder // nil until it is open
+	addr    net.Addr          // nil until Serve
 	started bool
 	checks  []check
 }
 
-func newRuntime(s *Settings, build Build, logs *logging.Log, folder *lifecycle.Folder, signals *lifecycle.Signals) *Runtime {
-	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs, folder: folder}
+func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.Signals) *Runtime {
+	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs}
 	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log})
 	rt.life = lifecycle.New(lifecycle.Options{
-		Log: rt.Log, Grace: s.Shutdown.Grace, Dir: folder.Dir, Signals: signals,
+		Log: rt.Log, Grace: s.Shutdown.Grace, Signals: signals,
 		Hangup:   func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
 		Debug:    func() { rt.logs.SetLevel(slog.LevelDebug) },
 		Sections: rt.sections(),
@@ -109,8 +109,10 @@ func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
 		rt.life.Stop(err)
 		return
 	}
+	rt.mu.Lock()
 	rt.addr = server.Addr()
-	rt.Log.Info("listening", "url", "http://"+rt.addr.String())
+	rt.mu.Unlock()
+	rt.Log.Info("listening", "url", "http://"+server.Addr().String())
 	if err := rt.nanny.Go("web", server.Serve); errors.Is(err, nanny.ErrClosing) {
 		_ = server.Serve(rt.Context()) // with a context that has ended it closes the listener
 	} else if err != nil {
@@ -127,6 +129,33 @@ func (rt *Runtime) Started() {
 	if first {
 		rt.Log.Info("started", "took", time.Since(rt.began).Round(time.Microsecond).String(), "log_level", strings.ToLower(rt.Settings.Log.Level.String()))
 		rt.logs.Started()
+	}
+}
+
+// openFolder takes the data folder for this process.
+func (rt *Runtime) openFolder() error {
+	folder, err := lifecycle.OpenFolder(rt.Settings.DataDir)
+	if err != nil {
+		return err
+	}
+	rt.mu.Lock()
+	rt.folder = folder
+	rt.mu.Unlock()
+	rt.life.KeepDumps(folder.Dir)
+	return nil
+}
+
+// saveExit keeps the end for the next start, unless the data folder is somebody else's, and gives the folder up.
+func (rt *Runtime) saveExit(e lifecycle.Exit) {
+	rt.mu.Lock()
+	folder := rt.folder
+	rt.mu.Unlock()
+	if folder == nil {
+		return
+	}
+	e.Run = folder.Run
+	if err := errors.Join(lifecycle.SaveExit(folder.Dir, e), folder.Close()); err != nil {
+		rt.Log.Error("the exit could not be saved", "error", err)
 	}
 }
 
@@ -160,7 +189,7 @@ func (rt *Runtime) openControl() error {
 
 func tellStart(rt *Runtime, env config.Environment, warnings []string) {
 	folder, _ := os.Getwd()
-	rt.Log.Info("starting", "pid", os.Getpid(), "go", rt.Build.Go, "folder", folder, "data", rt.folder.Dir, "logs", rt.logs.Outputs())
+	rt.Log.Info("starting", "pid", os.Getpid(), "go", rt.Build.Go, "folder", folder, "data", rt.Settings.DataDir, "logs", rt.logs.Outputs())
 	rt.Log.Debug("environment", "names", strings.Join(env.Names(), " "))
 	for _, w := range warnings {
 		rt.Log.Warn("setting", "warning", w)
@@ -208,6 +237,8 @@ func tellEnd(rt *Runtime, e lifecycle.Exit) {
 			attrs = append(attrs, "alive", names)
 		}
 	}
+	rt.logs.TellRepeats() // before the last line, which is the cause, whatever the level
+	rt.logs.SetLevel(min(rt.logs.Level(), level))
 	rt.Log.Log(context.Background(), level, text, attrs...)
 	ctx, cancel := context.WithTimeout(context.Background(), flushBudget)
 	defer cancel()

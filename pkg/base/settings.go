@@ -36,7 +36,7 @@ type Settings struct {
 	} `group:"CONTROL"`
 
 	Queue struct {
-		MaxBytes      config.Bytes `envconfig:"QUEUE_MAX_BYTES" default:"64MiB" min:"1MiB" max:"1TiB" desc:"how much may wait; more is refused with 503. Too small refuses bursts, too large fills the memory before anyone notices that the workers are too slow"`
+		MaxBytes      config.Bytes `envconfig:"QUEUE_MAX_BYTES" default:"64MiB" min:"2MiB" max:"1TiB" desc:"how much may wait; more is refused with 503. Too small refuses bursts, too large fills the memory before anyone notices that the workers are too slow"`
 		MaxDeliveries int          `envconfig:"QUEUE_MAX_DELIVERIES" default:"5" min:"1" max:"1000" desc:"how often an event is tried before it is dead"`
 	} `group:"QUEUE"`
 	Handler struct {

@@ -22,8 +22,9 @@ package event
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -80,6 +81,42 @@ func CheckID(id string) error {
 	return nil
 }
 
+// MaxBaggage is the longest baggage, in bytes, that the W3C requires everyone to pass on.
+const MaxBaggage = 8192
+
+var traceParent = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// ValidTraceParent tells whether s has the form of a traceparent header: https://www.w3.org/TR/trace-context/.
+func ValidTraceParent(s string) bool { return traceParent.MatchString(s) }
+
+// ValidBaggage tells whether s may be passed on as a baggage header: https://www.w3.org/TR/baggage/.
+func ValidBaggage(s string) bool { return len(s) <= MaxBaggage && printable(s) }
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// Check tells what is wrong with the envelope. What passes here can be decoded after Append, and the other way round.
+func (e *Event) Check() error {
+	if err := CheckID(e.ID); err != nil {
+		return err
+	}
+	switch {
+	case len(e.RequestID) > MaxID || !printable(e.RequestID):
+		return errors.New("the request id is too long or not printable ASCII")
+	case e.TraceParent != "" && !ValidTraceParent(e.TraceParent):
+		return errors.New("the traceparent has not the form of W3C Trace Context")
+	case !ValidBaggage(e.Baggage):
+		return errors.New("the baggage is too long or not printable ASCII")
+	}
+	return nil
+}
+
+// Size is what the event weighs in memory, in bytes, besides its fixed part.
+func (e *Event) Size() int {
+	return len(e.ID) + len(e.RequestID) + len(e.TraceParent) + len(e.Baggage) + len(e.Receipt) + len(e.Body)
+}
+
 // Append appends the encoded event to dst and returns the extended slice. Empty fields are left out.
 func (e *Event) Append(dst []byte) []byte {
 	dst = appendString(dst, fieldID, e.ID)
@@ -131,7 +168,7 @@ func Decode(data []byte) (Event, error) {
 		}
 		data = data[size:]
 	}
-	if err := CheckID(e.ID); err != nil {
+	if err := e.Check(); err != nil {
 		return Event{}, fmt.Errorf("decode event: %w", err)
 	}
 	return e, nil
@@ -140,7 +177,6 @@ func Decode(data []byte) (Event, error) {
 // What field returns, besides protowire's own negative codes.
 const (
 	wrongType = -100 - iota
-	notText
 	tooLarge
 )
 
@@ -148,8 +184,6 @@ func fieldError(code int) error {
 	switch code {
 	case wrongType:
 		return errors.New("wrong wire type")
-	case notText:
-		return errors.New("not UTF-8")
 	case tooLarge:
 		return errors.New("number too large")
 	}
@@ -203,15 +237,8 @@ func (e *Event) bytes(n protowire.Number, v []byte, size int) int {
 	switch n {
 	case fieldReceipt:
 		e.Receipt = v
-		return size
 	case fieldBody:
 		e.Body = v
-		return size
-	}
-	if !utf8.Valid(v) {
-		return notText
-	}
-	switch n {
 	case fieldID:
 		e.ID = string(v)
 	case fieldRequestID:

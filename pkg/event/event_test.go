@@ -45,6 +45,9 @@ func TestWhatIsNoEventIsRefused(t *testing.T) {
 		"cut":                  whole[:len(whole)-1],
 		"no id":                whole[5:],
 		"id of a wrong type":   {0x08, 1},
+		"baggage not UTF-8":    append(bytes.Clone(whole), 0x32, 1, 0xff),
+		"traceparent a word":   append(bytes.Clone(whole), 0x2a, 1, 'x'),
+		"request id, newline":  append(bytes.Clone(whole), 0x22, 1, '\n'),
 		"id not UTF-8":         {0x0a, 1, 0xff},
 		"id with a dot":        {0x0a, 3, 'a', '.', 'b'},
 		"length beyond end":    {0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f},
@@ -90,6 +93,19 @@ func FuzzDecode(f *testing.F) {
 		two, err := event.Decode(one.Append(nil))
 		if err != nil || one.ID != two.ID || one.Sequence != two.Sequence || !bytes.Equal(one.Body, two.Body) || !one.Time.Equal(two.Time) {
 			t.Errorf("want the same event again, have %+v and %+v, %v", one, two, err)
+		}
+	})
+}
+
+// What Check lets pass is what Decode reads: else an event could be accepted and then be unreadable for ever.
+func FuzzCheckAgreesWithDecode(f *testing.F) {
+	f.Add("a", "r", "", "k=v")
+	f.Add("a", "\xff", "00-x", "\x00")
+	f.Fuzz(func(t *testing.T, id, request, trace, baggage string) {
+		e := event.Event{ID: id, RequestID: request, TraceParent: trace, Baggage: baggage}
+		_, err := event.Decode(e.Append(nil))
+		if good := e.Check() == nil; good != (err == nil) {
+			t.Errorf("Check says good %v, Decode says %v: %+v", good, err, e)
 		}
 	})
 }

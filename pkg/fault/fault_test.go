@@ -85,6 +85,9 @@ func TestAPanicBecomesAnErrorWithTheStackOfItsPlace(t *testing.T) {
 		if fault.Of(err) != fault.KindPanic || !strings.Contains(string(fault.Stack(err)), "panicHere") {
 			t.Errorf("%s: want a panic with its stack, have %v\n%s", name, err, fault.Stack(err))
 		}
+		if strings.Contains(string(fault.Stack(err)), "(0x") || strings.Contains(string(fault.Stack(err)), "({0x") {
+			t.Errorf("%s: want no values of arguments, have\n%s", name, fault.Stack(err))
+		}
 		if v == errBoom && !errors.Is(err, errBoom) {
 			t.Errorf("want the error that was panicked with in the tree, have %v", err)
 		}

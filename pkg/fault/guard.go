@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+
+	"example.com/base-app/pkg/stack"
 )
 
 // maxStack bounds the stack that is kept of a panic: a hundred frames and more, and still a message that travels.
@@ -85,10 +87,11 @@ func Recover(subject string, fn func() error) (err error) {
 	return fn()
 }
 
-// here returns the stack of the calling goroutine, which during a recover still holds the frames that panicked.
+// here returns the stack of the calling goroutine, which during a recover still holds the frames that panicked. The
+// values of arguments are left out: they can be secrets.
 func here() []byte {
 	buf := make([]byte, maxStack)
-	return buf[:runtime.Stack(buf, false)]
+	return []byte(stack.Scrub(string(buf[:runtime.Stack(buf, false)])))
 }
 
 // classified returns the Error in err's tree, or err as an unhandled one.

@@ -33,7 +33,7 @@ type Crash struct {
 // too, and returns the crash that the run before left there, nil if none. The newest ten are kept.
 func (f *Folder) CatchCrash() (*Crash, error) {
 	dir := filepath.Join(f.Dir, "crashes")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, private|0o100); err != nil {
 		return nil, unusable(f.Dir, err)
 	}
 	path := filepath.Join(dir, crashing)
@@ -41,7 +41,7 @@ func (f *Folder) CatchCrash() (*Crash, error) {
 	if err != nil {
 		return nil, unusable(f.Dir, err)
 	}
-	file, err := os.Create(path)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, private)
 	if err != nil {
 		return last, unusable(f.Dir, err)
 	}
@@ -71,7 +71,7 @@ func takeCrash(dir, path string) (*Crash, error) {
 	if all := stack.Parse(data); len(all) > 0 {
 		c.Stack = all[0].Text
 	}
-	return c, pruneCrashes(dir)
+	return c, keepNewest(dir, keepCrashes)
 }
 
 func readStart(path string) ([]byte, error) {
@@ -83,10 +83,11 @@ func readStart(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxCrash))
 }
 
-func pruneCrashes(dir string) error {
+// keepNewest removes all but the newest crashes; their names begin with the time.
+func keepNewest(dir string, keep int) error {
 	list, err := filepath.Glob(filepath.Join(dir, "2*.txt"))
 	slices.Sort(list)
-	for len(list) > keepCrashes {
+	for len(list) > keep {
 		err = errors.Join(err, os.Remove(list[0]))
 		list = list[1:]
 	}

@@ -29,6 +29,8 @@ const (
 	recordAfter = 250 * time.Millisecond
 	recordBytes = 4 << 20 // the newest part of the trace, some seconds of a busy process
 	maxFiles    = 200     // open files that are listed one by one
+	// private is the mode of dumps and crashes, the owner's alone: traces and arguments can hold secrets.
+	private = 0o600
 )
 
 // Section is a part of the dump. It is given every goroutine's stack, so that an item can show its own.
@@ -57,18 +59,25 @@ func item(title string, keysAndValues ...any) Item {
 // goroutine. It blocks for as long as the log and the disk do, and for half a second per section at most.
 func (l *Life) Dump(why string) (string, error) { return l.dump(why, nil) }
 
-func (l *Life) dump(why string, r *recorder) (path string, err error) {
-	l.dumping.Lock()
-	defer l.dumping.Unlock()
-	all := stack.All()
-	parts := l.collect(why, all)
-	if l.opts.Dir != "" {
-		if path, err = l.dumpToFile(parts, r); err != nil {
-			l.opts.Log.Error("the dump could not be written to the data folder", "error", err)
-		}
+func (l *Life) dump(why string, r *recorder) (string, error) {
+	parts, path, err := l.keep(why, r)
+	if err != nil {
+		l.opts.Log.Error("the dump could not be written to the data folder", "error", err)
 	}
 	l.dumpToLog(parts, path)
 	return path, err
+}
+
+// keep collects a dump and writes it to the data folder. The lock is not held for the log, which may hang: the next dump
+// must not wait for it.
+func (l *Life) keep(why string, r *recorder) (parts []part, path string, err error) {
+	l.dumping.Lock()
+	defer l.dumping.Unlock()
+	parts = l.collect(why, stack.All())
+	if l.dir != "" {
+		path, err = dumpToFile(l.dir, parts, r)
+	}
+	return parts, path, err
 }
 
 // part is a section with its answer.
@@ -195,14 +204,14 @@ func (l *Life) dumpToLog(parts []part, path string) {
 	}
 }
 
-func (l *Life) dumpToFile(parts []part, r *recorder) (string, error) {
-	dir := filepath.Join(l.opts.Dir, "dumps")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+func dumpToFile(dir string, parts []part, r *recorder) (string, error) {
+	dir = filepath.Join(dir, "dumps")
+	if err := os.MkdirAll(dir, private|0o100); err != nil {
 		return "", fmt.Errorf("dump: %w", err)
 	}
 	prune(dir, keepDumps-1)
 	path := filepath.Join(dir, fmt.Sprintf("%s-%d.txt", time.Now().UTC().Format("20060102T150405.000Z"), os.Getpid()))
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, private)
 	if err != nil {
 		return "", fmt.Errorf("dump: %w", err)
 	}
@@ -220,7 +229,7 @@ func (l *Life) dumpToFile(parts []part, r *recorder) (string, error) {
 	}
 	if r != nil {
 		if err := r.save(strings.TrimSuffix(path, ".txt") + ".trace"); err != nil {
-			l.opts.Log.Warn("the flight recorder's trace could not be saved", "error", err)
+			return path, fmt.Errorf("dump: the flight recorder's trace: %w", err)
 		}
 	}
 	return path, f.Sync()
@@ -296,7 +305,7 @@ func (r *recorder) save(path string) error {
 	if !r.flight.Enabled() {
 		return nil
 	}
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, private)
 	if err != nil {
 		return err
 	}

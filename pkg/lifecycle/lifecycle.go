@@ -43,7 +43,6 @@ const (
 type Options struct {
 	Log     *slog.Logger  // nil: slog.Default()
 	Grace   time.Duration // until the dump; the forced end follows 5 s later; 0: DefaultGrace
-	Dir     string        // data folder, where dumps go to its folder dumps; empty: the log alone
 	Signals *Signals      // armed by Arm; nil: no signal is handled
 	Hangup  func()        // SIGHUP
 	Debug   func()        // called before the dump of a slow shutdown: switch the log to debug
@@ -64,7 +63,8 @@ type Life struct {
 	closed time.Time
 	hooks  []*hook
 
-	dumping sync.Mutex // one dump at a time
+	dumping sync.Mutex // one dump at a time; guards dir
+	dir     string     // where dumps go; empty: to the log alone
 	tracing bool       // whether the flight recorder runs; tests in virtual time can't have it
 }
 
@@ -79,6 +79,13 @@ func New(o Options) *Life {
 	l := &Life{opts: o, began: time.Now(), tracing: true}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	return l
+}
+
+// KeepDumps makes dumps go to the folder dumps in the data folder dir, too, from now on.
+func (l *Life) KeepDumps(dir string) {
+	l.dumping.Lock()
+	defer l.dumping.Unlock()
+	l.dir = dir
 }
 
 // Context returns the context that ends when the latch closes; context.Cause tells the first cause.

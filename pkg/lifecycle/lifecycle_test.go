@@ -54,9 +54,12 @@ func obey(ctx context.Context) error { <-ctx.Done(); return nil }
 var errBoom = errors.New("boom")
 
 // virtual returns a Life for a bubble of virtual time, where the flight recorder can't run.
-func virtual(o Options) *Life {
+func virtual(o Options, dir ...string) *Life {
 	l := New(o)
 	l.tracing = false
+	if len(dir) > 0 {
+		l.KeepDumps(dir[0])
+	}
 	return l
 }
 
@@ -152,8 +155,8 @@ func TestAShutdownThatHangsIsExplainedAndThenForced(t *testing.T) {
 				j, free := &journal{}, make(chan struct{})
 				var debug time.Duration
 				began := time.Now()
-				l := virtual(Options{Log: j.logger(), Dir: dir, Debug: func() { debug = time.Since(began) },
-					Sections: []Section{{"locked", func([]stack.Goroutine) []Item { hangHere(free); return nil }}}})
+				l := virtual(Options{Log: j.logger(), Debug: func() { debug = time.Since(began) },
+					Sections: []Section{{"locked", func([]stack.Goroutine) []Item { hangHere(free); return nil }}}}, dir)
 				body := c.hang(l, free)
 				l.Stop(stop)
 				e := l.Run(body)
@@ -195,7 +198,8 @@ func readDump(t *testing.T, dir string) string {
 
 func TestTheFlightRecordersTraceStandsBesideTheDump(t *testing.T) {
 	dir, free := t.TempDir(), make(chan struct{})
-	l := New(Options{Log: slog.New(slog.DiscardHandler), Dir: dir, Grace: 2 * recordAfter})
+	l := New(Options{Log: slog.New(slog.DiscardHandler), Grace: 2 * recordAfter})
+	l.KeepDumps(dir)
 	l.OnStop("release", time.Second, func(context.Context) error {
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
 			if list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.trace")); len(list) == 1 {
@@ -224,7 +228,7 @@ func TestAStuckWorkerIsNotWaitedFor(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
-		l := virtual(Options{Log: slog.New(slog.DiscardHandler), Dir: dir})
+		l := virtual(Options{Log: slog.New(slog.DiscardHandler)}, dir)
 		l.Stop(&fault.Error{Kind: fault.KindStuck, Op: "worker", Subject: "victim", Err: errBoom})
 		began := time.Now()
 		e := l.Run(func(context.Context) error { hangHere(free); return nil })
@@ -240,7 +244,7 @@ func TestASecondSignalEndsAtOnceWithTheDump(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s, free, hup := &Signals{c: make(chan os.Signal, signalQueue)}, make(chan struct{}), make(chan struct{}, 1)
-		l := virtual(Options{Log: slog.New(slog.DiscardHandler), Dir: dir, Signals: s, Hangup: func() { hup <- struct{}{} }})
+		l := virtual(Options{Log: slog.New(slog.DiscardHandler), Signals: s, Hangup: func() { hup <- struct{}{} }}, dir)
 		began := time.Now()
 		s.c <- syscall.SIGHUP
 		go func() {
@@ -265,7 +269,7 @@ func TestALogThatBlocksDoesNotHoldUpTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
-		l := virtual(Options{Log: slog.New(blocked{slog.DiscardHandler, free}), Dir: dir, Signals: &Signals{c: make(chan os.Signal)}})
+		l := virtual(Options{Log: slog.New(blocked{slog.DiscardHandler, free}), Signals: &Signals{c: make(chan os.Signal)}}, dir)
 		l.OnStop("talker", time.Second, func(context.Context) error { l.opts.Log.Info("blocks"); return nil })
 		l.Stop(nil)
 		began := time.Now()
@@ -289,7 +293,8 @@ func (b blocked) Handle(context.Context, slog.Record) error { <-b.free; return n
 
 func TestDumpsAreBoundedInNumber(t *testing.T) {
 	dir := t.TempDir()
-	l := New(Options{Log: slog.New(slog.DiscardHandler), Dir: dir})
+	l := New(Options{Log: slog.New(slog.DiscardHandler)})
+	l.KeepDumps(dir)
 	defer l.Stop(nil)
 	dumps := filepath.Join(dir, "dumps")
 	if err := os.MkdirAll(dumps, 0o755); err != nil {
@@ -312,6 +317,110 @@ func TestDumpsAreBoundedInNumber(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("want the newest kept: %v", err)
+	}
+}
+
+// Whoever asked for a dump before may still wait for the log.
+func TestADumpDoesNotWaitForTheLogOfAnother(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		l := virtual(Options{Log: slog.New(blocked{slog.DiscardHandler, free})}, dir)
+		for range 2 {
+			go func() { _, _ = l.Dump("test") }()
+			time.Sleep(time.Second) // the names have milliseconds
+		}
+		if list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.txt")); len(list) != 2 {
+			t.Errorf("want two dumps, have %q", list)
+		}
+		l.Stop(nil)
+		close(free)
+	})
+}
+
+func TestDumpsAndCrashesAreTheOwnersAlone(t *testing.T) {
+	f, err := OpenFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.CatchCrash(); err != nil {
+		t.Fatal(err)
+	}
+	l := New(Options{Log: slog.New(slog.DiscardHandler)})
+	defer l.Stop(nil)
+	l.KeepDumps(f.Dir)
+	if _, err := l.Dump("test"); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(f.Dir, "*", "*"))
+	folders, _ := filepath.Glob(filepath.Join(f.Dir, "[dc]*"))
+	if len(files) != 2 || len(folders) != 2 {
+		t.Fatalf("want a dump and a crash file, have %q in %q", files, folders)
+	}
+	for _, path := range append(files, folders...) {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("want %s the owner's alone, have %v, %v", path, info.Mode(), err)
+		}
+	}
+}
+
+func TestCrashesAreToldOnceAndBoundedInNumber(t *testing.T) {
+	dir := t.TempDir()
+	crashes := filepath.Join(dir, "crashes")
+	if err := os.MkdirAll(crashes, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 * keepCrashes {
+		if err := os.WriteFile(filepath.Join(crashes, fmt.Sprintf("2000%04d.txt", i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := "panic: boom\n\ngoroutine 7 [running]:\nmain.f(0xdeadbeef)\n\t/src/main.go:9 +0x1\n"
+	if err := os.WriteFile(filepath.Join(crashes, crashing), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c, err := f.CatchCrash()
+	if err != nil || c == nil || c.Cause != "panic: boom" || !strings.Contains(c.Stack, "main.f(...)") {
+		t.Fatalf("want the crash, without its arguments, have %+v, %v", c, err)
+	}
+	if kept, err := os.ReadFile(c.File); err != nil || string(kept) != text {
+		t.Errorf("want it kept whole, have %q, %v", kept, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(crashes, "2*.txt")); len(left) != keepCrashes {
+		t.Errorf("want %d kept, have %d", keepCrashes, len(left))
+	}
+	if c, err := f.CatchCrash(); c != nil || err != nil {
+		t.Errorf("want it told once, have %+v, %v", c, err)
+	}
+}
+
+func TestCleanupRemovesWhatIsOld(t *testing.T) {
+	dir := t.TempDir()
+	for path, age := range map[string]time.Duration{
+		"dumps/old.txt": 48 * time.Hour, "dumps/old.trace": 48 * time.Hour, "dumps/new.txt": time.Hour,
+		"crashes/2001.txt": 48 * time.Hour, "crashes/running.txt": 48 * time.Hour, "last_exit.json": 48 * time.Hour,
+	} {
+		full, when := filepath.Join(dir, path), time.Now().Add(-age)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o700), os.WriteFile(full, nil, 0o600), os.Chtimes(full, when, when)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := Cleanup(dir, 24*time.Hour); n != 3 || err != nil {
+		t.Errorf("want 3 files removed, have %d, %v", n, err)
+	}
+	for _, path := range []string{"dumps/new.txt", "crashes/running.txt", "last_exit.json"} {
+		if _, err := os.Stat(filepath.Join(dir, path)); err != nil {
+			t.Errorf("want it kept: %v", err)
+		}
+	}
+	if n, err := Cleanup(filepath.Join(dir, "nowhere"), time.Hour); n != 0 || err != nil {
+		t.Errorf("want no error where there is nothing, have %d, %v", n, err)
 	}
 }
 

@@ -101,5 +101,30 @@ func (f *Folder) Previous() (e Exit, vanished, first bool) {
 	return e, false, false
 }
 
+// Cleanup removes dumps and crashes from the data folder that are older than age, whether or not a process uses it,
+// and returns how many files it removed. What is missing is no error.
+func Cleanup(dir string, age time.Duration) (removed int, err error) {
+	var files []string
+	for _, pattern := range []string{"dumps/*", "crashes/2*"} {
+		list, globErr := filepath.Glob(filepath.Join(dir, pattern))
+		files, err = append(files, list...), errors.Join(err, globErr)
+	}
+	for _, path := range files {
+		info, statErr := os.Lstat(path)
+		if statErr != nil || time.Since(info.ModTime()) < age {
+			continue // another cleanup was quicker, or it is young
+		}
+		if removeErr := os.Remove(path); removeErr != nil {
+			err = errors.Join(err, removeErr)
+			continue
+		}
+		removed++
+	}
+	if err != nil {
+		return removed, fmt.Errorf("clean up: %w", err)
+	}
+	return removed, nil
+}
+
 // Close gives up the lock.
 func (f *Folder) Close() error { return f.lock.Close() }

@@ -10,7 +10,8 @@ import (
 )
 
 // Signals are the signals that a Life handles: TERM and INT stop the process, the second of them at once; HUP
-// calls Options.Hangup; USR1 writes a dump and goes on. QUIT keeps Go's meaning, all stacks and exit code 2.
+// calls Options.Hangup; USR1 writes a dump and goes on. PIPE, which comes when whoever read the log is gone, is passed
+// over: the app outlives its log. QUIT keeps Go's meaning, all stacks and exit code 2.
 type Signals struct{ c chan os.Signal }
 
 // signalQueue is how many signals may come before they are looked at; more of them would say nothing new.
@@ -20,7 +21,7 @@ const signalQueue = 16
 // the way the system does, one that comes after waits for the Life.
 func Arm() *Signals {
 	s := &Signals{c: make(chan os.Signal, signalQueue)}
-	signal.Notify(s.c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Notify(s.c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGPIPE)
 	return s
 }
 

@@ -173,6 +173,10 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
+// TellRepeats tells at once how many repeated lines were left out. From then on none is. It is for the end of a process,
+// whose last line shall be another.
+func (l *Log) TellRepeats() { l.repeats.close() }
+
 // Close tells what repeats were left out, hands what is queued to syslog and ends it; it blocks until that is done
 // or ctx ends. Its error says how many records were not delivered. Later records still go to Out, none of them left
 // out. Only the first call acts; the others return its result.

@@ -60,7 +60,7 @@ type Nanny struct {
 }
 
 // New returns a Nanny whose workers end with ctx, and starts its watcher, which is a worker like any other and is
-// watched over like any other. Once ctx has ended no worker is judged any more.
+// watched over like any other; that it makes its rounds is watched over, too. Once ctx has ended nobody is judged any more.
 func New(ctx context.Context, o Options) *Nanny {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -74,11 +74,26 @@ func New(ctx context.Context, o Options) *Nanny {
 	n := &Nanny{ctx: ctx, opts: o, workers: map[string]*tracked{}, changed: make(chan struct{})}
 	n.guard = fault.Guard{Log: o.Log, Closing: n.closing, Report: o.Report}
 	n.watch = &watcher{nanny: n, joins: make(chan struct{}, 1)}
-	// The watcher waits in a timer that it parks in, so a deadline of its own would tell nothing: Round does.
-	if err := n.Go("nanny", n.watch.run); err != nil {
+	if err := n.Go("nanny", n.watch.run); err != nil && !errors.Is(err, ErrClosing) {
 		panic(err) // a name given twice in an empty table
 	}
+	go n.watch.watchOver(ctx)
 	return n
+}
+
+// tellTime bounds how long the word of an end may hold up the end: the log may be what hangs.
+const tellTime = 500 * time.Millisecond
+
+// tell logs and reports an end, and waits for that, but not for ever.
+func (n *Nanny) tell(ctx context.Context, name string, err error) {
+	told := make(chan struct{})
+	go func() { defer close(told); n.guard.Handle(ctx, name, err) }()
+	timer := time.NewTimer(tellTime)
+	defer timer.Stop()
+	select {
+	case <-told:
+	case <-timer.C:
+	}
 }
 
 func (n *Nanny) closing() bool { return n.ctx.Err() != nil }
@@ -185,8 +200,8 @@ func (n *Nanny) Err() error {
 			list = append(list, fmt.Errorf("worker %s is %s", s.Name, s.State))
 		}
 	}
-	if !n.closing() && n.watch.late() {
-		list = append(list, errors.New("the nanny makes no rounds"))
+	if n.watch.hung.Load() {
+		list = append(list, errHung)
 	}
 	return errors.Join(list...)
 }

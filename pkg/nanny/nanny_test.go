@@ -94,6 +94,7 @@ func TestTheEndOfAWorkerIsKnownAtOnce(t *testing.T) {
 		{"panics", func(context.Context) error { panic(boom) }, fault.KindPanic, "panic: victim: boom", true},
 		{"ends its goroutine", func(context.Context) error { runtime.Goexit(); return nil }, fault.KindUnhandled, "runtime.Goexit", true},
 		{"loses a dependency", func(context.Context) error { return fault.Dependency("db", boom) }, fault.KindDependency, "dependency: db: boom", false},
+		{"returns that it was asked to stop", func(context.Context) error { return fmt.Errorf("inner: %w", nanny.ErrClosing) }, fault.KindEnded, "worker: victim: inner", true},
 		{"returns somebody's cancellation", func(context.Context) error { return context.Canceled }, fault.KindUnhandled, "context canceled", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -83,7 +83,7 @@ func (t *tracked) supervise() {
 			return
 		}
 		err = t.explain(err)
-		n.guard.Handle(worker.NewContext(n.ctx, t.worker), t.name, err)
+		n.tell(worker.NewContext(n.ctx, t.worker), t.name, err)
 		now := time.Now()
 		if now.Sub(began) >= t.policy.window {
 			pause.Reset()
@@ -124,8 +124,11 @@ func (t *tracked) explain(err error) error {
 	if err == nil {
 		return &fault.Error{Kind: fault.KindEnded, Op: "worker", Subject: t.name, Err: errors.New("returned although nobody asked it to")}
 	}
-	if fault.Of(err) == fault.KindUnhandled {
+	switch fault.Of(err) {
+	case fault.KindUnhandled:
 		return &fault.Error{Kind: fault.KindUnhandled, Op: "worker", Subject: t.name, Err: err}
+	case fault.KindStopped: // nobody asked for it: this must not end the process with 0
+		return &fault.Error{Kind: fault.KindEnded, Op: "worker", Subject: t.name, Err: err}
 	}
 	return err
 }
@@ -145,11 +148,12 @@ func (t *tracked) enter(s State, err error) {
 func (t *tracked) restart() {
 	n := t.nanny
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	t.restarts++
 	t.state, t.since, t.quiet, t.seen = StateBusy, time.Now(), 0, 0
 	t.worker = worker.New(t.name)
-	n.opts.Log.Info("worker restarts", "subject", t.name, "restarts", t.restarts)
+	restarts := t.restarts
+	n.mu.Unlock()
+	n.opts.Log.Info("worker restarts", "subject", t.name, "restarts", restarts)
 }
 
 // status is called under the lock.

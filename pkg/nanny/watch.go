@@ -2,6 +2,7 @@ package nanny
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -17,16 +18,18 @@ const (
 	// Rounds are not closer than what costs nothing, and not further apart than an operator's patience.
 	shortestRound = 5 * time.Millisecond
 	longestRound  = time.Second
-	// lateRounds is how many rounds may be missing before the watcher itself counts as hung.
-	lateRounds = 5
+	// lateLooks is how often in a row, a longest round apart, the watcher may be found without a new round before it
+	// counts as hung itself.
+	lateLooks = 5
 )
 
 // watcher finds the workers that are busy and make no progress. It counts only the time that it observed: when
 // its own rounds come late, because the host is overloaded or was frozen, nobody else is blamed for that.
 type watcher struct {
 	nanny *Nanny
-	joins chan struct{}             // a worker was started, perhaps with a shorter deadline
-	last  atomic.Pointer[time.Time] // of the last round
+	joins chan struct{} // a worker was started, perhaps with a shorter deadline
+	count atomic.Uint64 // rounds
+	hung  atomic.Bool
 }
 
 var place = "between rounds"
@@ -35,7 +38,7 @@ func (w *watcher) run(ctx context.Context) error {
 	self := worker.FromContext(ctx)
 	for {
 		began, every := time.Now(), w.interval()
-		w.last.Store(&began)
+		w.count.Add(1)
 		self.Park(&place)
 		ok := w.wait(ctx, every)
 		self.Unpark()
@@ -77,10 +80,31 @@ func (w *watcher) interval() time.Duration {
 // host's: it was asleep, or too busy to run this process.
 func observed(elapsed, every time.Duration) time.Duration { return min(elapsed, 2*every) }
 
-func (w *watcher) late() bool {
-	last := w.last.Load()
-	return last != nil && time.Since(*last) > lateRounds*longestRound
+// watchOver ends the process when the watcher makes no rounds any more. It takes no lock and writes no log, since that
+// may be what the watcher hangs in, and counts looks instead of time, since the host may have slept. It ends with ctx.
+func (w *watcher) watchOver(ctx context.Context) {
+	looks := time.NewTicker(longestRound)
+	defer looks.Stop()
+	for seen, still := w.count.Load(), 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-looks.C:
+		}
+		now := w.count.Load()
+		if now != seen {
+			seen, still = now, 0
+			continue
+		}
+		if still++; still == lateLooks {
+			w.hung.Store(true)
+			w.nanny.opts.Fail(&fault.Error{Kind: fault.KindStuck, Op: "nanny", Err: errHung})
+			return
+		}
+	}
 }
+
+var errHung = errors.New("the nanny makes no rounds any more")
 
 func (w *watcher) round(passed time.Duration) {
 	for _, t := range w.overdue(passed) {
@@ -129,6 +153,6 @@ func (n *Nanny) stuck(t *tracked) {
 	close(n.changed)
 	n.changed = make(chan struct{})
 	n.mu.Unlock()
-	n.guard.Handle(n.ctx, t.name, err)
+	n.tell(n.ctx, t.name, err)
 	n.opts.Fail(err)
 }

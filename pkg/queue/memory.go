@@ -18,7 +18,7 @@ const (
 	DefaultMaxBytes = 64 << 20
 	// DefaultMaxDeliveries is how often an event is tried: enough for a dependency to come back, with the pauses between.
 	DefaultMaxDeliveries = 5
-	// overhead is what an event weighs beyond its body: the envelope, the index, the allocator.
+	// overhead is what an event weighs beyond its texts: the entry, the indexes, the allocator.
 	overhead = 512
 	// remembered is how many settled events can still be looked up and are known as duplicates: some ten MiB.
 	remembered = 100_000
@@ -70,10 +70,10 @@ func NewMemory(o MemoryOptions) *Memory {
 
 // Publish accepts all the events or none, and returns an answer for each, in their order. An id that is known, or
 // stands twice among them, is answered as a duplicate. Sequence and time are assigned here; bodies are copied. It
-// doesn't block. Errors: ErrFull, ErrClosed, and one that names the event whose id is bad.
+// doesn't block. Errors: ErrFull, ErrClosed, and one that names the event whose envelope is bad.
 func (q *Memory) Publish(_ context.Context, events ...event.Event) ([]Accepted, error) {
 	for i := range events {
-		if err := event.CheckID(events[i].ID); err != nil {
+		if err := events[i].Check(); err != nil {
 			return nil, fmt.Errorf("publish event %d: %w", i+1, err)
 		}
 	}
@@ -109,7 +109,7 @@ func (q *Memory) weight(events []event.Event) (sum int64) {
 	return sum
 }
 
-func weight(e *event.Event) int64 { return int64(len(e.Body)) + overhead }
+func weight(e *event.Event) int64 { return int64(e.Size()) + overhead }
 
 func (q *Memory) accept(e event.Event, now time.Time) *entry {
 	q.last++
@@ -261,7 +261,7 @@ func (q *Memory) finish(n *entry, s State) {
 	}
 	q.stats.Bytes -= weight(&n.event)
 	delete(q.open, n.event.Sequence)
-	n.event.Body = nil
+	n.event = event.Event{ID: n.event.ID, Sequence: n.event.Sequence, Delivery: n.event.Delivery}
 	if len(q.settled) < remembered {
 		q.settled = append(q.settled, n)
 		return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -173,6 +174,43 @@ func TestNextEndsWithItsContextAndWithTheQueue(t *testing.T) {
 			t.Errorf("want ErrClosed, have %v", err)
 		}
 	})
+}
+
+// What is remembered of an event that is through is its id and its fate, not what it carried.
+func TestWhatIsThroughWeighsNothing(t *testing.T) {
+	q := queue.NewMemory(queue.MemoryOptions{})
+	before := heap()
+	for i := range 2000 {
+		e := event.Event{ID: fmt.Sprint(i), Baggage: strings.Repeat("b", event.MaxBaggage), Body: make([]byte, 20<<10)}
+		if _, err := q.Publish(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Ack(t.Context(), next(t, q).Receipt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if grown := heap() - before; grown > 5<<20 {
+		t.Errorf("want 2000 settled events to weigh next to nothing, have %d bytes", grown)
+	}
+	if s := state(t, q, "1999"); s != queue.StateProcessed {
+		t.Errorf("want it remembered, have %s", s)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func TestTheWholeEnvelopeCounts(t *testing.T) {
+	q := queue.NewMemory(queue.MemoryOptions{MaxBytes: 4000})
+	e := ev("a")
+	e.Baggage = strings.Repeat("b", 4000)
+	if _, err := q.Publish(t.Context(), e); !errors.Is(err, queue.ErrFull) {
+		t.Errorf("want ErrFull, have %v", err)
+	}
 }
 
 func TestManyHandsLoseNothing(t *testing.T) {

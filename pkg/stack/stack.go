@@ -32,6 +32,8 @@ type Goroutine struct {
 	State  string `json:"state"`            // "running", "chan receive, 3 minutes", …
 	Worker string `json:"worker,omitempty"` // the worker that it runs for, empty if none
 	Text   string `json:"text"`             // the frames, innermost first; at most MaxText bytes, the middle left out
+
+	root bool // it called Labelled itself
 }
 
 // ShowLabels makes the runtime print labels in stacks, those of a crash too, for the rest of the process's life
@@ -63,21 +65,24 @@ func All() []Goroutine {
 	}
 }
 
-// Of returns the stacks in all that belong to the worker, the one that it runs on itself first: that is the oldest.
+// Of returns the stacks in all that belong to the worker, the one that it runs on itself first: that is the one which
+// called Labelled.
 func Of(worker string, all []Goroutine) []Goroutine {
 	var list []Goroutine
 	for _, g := range all {
-		if g.Worker == worker {
-			list = append(list, g)
+		if g.Worker != worker {
+			continue
 		}
-	}
-	for i, g := range list {
-		if g.ID < list[0].ID {
-			list[0], list[i] = g, list[0]
+		list = append(list, g)
+		if g.root {
+			list[0], list[len(list)-1] = g, list[0]
 		}
 	}
 	return list
 }
+
+// rootFrame is on the stack of a goroutine that called Labelled, and not of those that it started.
+const rootFrame = "/pkg/stack.Labelled("
 
 var (
 	header = regexp.MustCompile(`^goroutine (\d+) (?:gp=\S+ m=.*? )?\[(.*)\]:$`)
@@ -99,7 +104,7 @@ func Parse(dump []byte) []Goroutine {
 			if err != nil {
 				break
 			}
-			g := Goroutine{ID: id, State: m[2], Text: text(lines[i+1:])}
+			g := Goroutine{ID: id, State: m[2], Text: text(lines[i+1:]), root: strings.Contains(block, rootFrame)}
 			if l := labels.FindStringSubmatch(g.State); l != nil {
 				g.State = strings.TrimSuffix(g.State, l[0])
 				if w := worker.FindStringSubmatch(l[1]); w != nil {

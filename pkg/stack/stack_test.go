@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"example.com/base-app/pkg/stack"
@@ -66,6 +67,36 @@ func TestAWorkersStackIsFoundByItsLabel(t *testing.T) {
 	mine := stack.Of("sleeper", stack.All())
 	if len(mine) != 1 || !strings.Contains(mine[0].Text, "stack_test.waitHere") {
 		t.Fatalf("want one stack in waitHere, have %+v", mine)
+	}
+}
+
+// Ids of goroutines don't tell which is older: they are handed out in blocks.
+func TestAWorkersOwnStackComesBeforeThoseOfItsHelpers(t *testing.T) {
+	stack.ShowLabels()
+	release := make(chan struct{})
+	var ready, ended sync.WaitGroup
+	const workers, helpers = 50, 3
+	for i := range workers {
+		ready.Add(1 + helpers)
+		ended.Go(func() {
+			stack.Labelled(context.Background(), fmt.Sprint("worker-", i), func(context.Context) {
+				for range helpers {
+					ended.Go(func() { ready.Done(); <-release })
+				}
+				ready.Done()
+				waitHere(release)
+			})
+		})
+	}
+	ready.Wait()
+	defer ended.Wait()
+	defer close(release)
+	all := stack.All()
+	for i := range workers {
+		own := stack.Of(fmt.Sprint("worker-", i), all)
+		if len(own) != 1+helpers || !strings.Contains(own[0].Text, "stack.Labelled(...)") {
+			t.Errorf("worker %d: want its own stack first of %d, have %d, first:\n%s", i, 1+helpers, len(own), own[0].Text)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"example.com/base-app/pkg/fault"
@@ -17,7 +18,7 @@ const maxID = 128
 
 // chain puts the stages around the handler. Their order is the package comment's: the log sees what recover answers,
 // and all of them know the id. A new stage (metrics, limits, time) goes between log and secure.
-func chain(o Options) http.Handler {
+func chain(o Options, draining *atomic.Bool) http.Handler {
 	level := o.Level
 	if level == nil {
 		level = standardLevel
@@ -26,7 +27,7 @@ func chain(o Options) http.Handler {
 	h = secure(h)
 	h = recovered(h, fault.Guard{Log: o.Log, Report: o.Report})
 	h = logged(h, o.Log, level)
-	return identified(h, o.WithAttrs)
+	return identified(h, o.WithAttrs, draining)
 }
 
 // RequestID returns the id of the request that ctx belongs to, empty if to none.
@@ -37,9 +38,9 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
-func identified(next http.Handler, withAttrs func(context.Context, ...slog.Attr) context.Context) http.Handler {
+func identified(next http.Handler, withAttrs func(context.Context, ...slog.Attr) context.Context, draining *atomic.Bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{ResponseWriter: w, id: requestID(r.Header)}
+		x := &exchange{ResponseWriter: w, id: requestID(r.Header), draining: draining}
 		w.Header().Set("X-Request-Id", x.id)
 		ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 		if withAttrs != nil {
@@ -183,6 +184,7 @@ type exchange struct {
 	route    string        // the mux's pattern, empty if nothing matched; known when the mux is done
 	status   int           // as sent, zero until then
 	bytes    int64         // of the body
+	draining *atomic.Bool  // the server ends: no request follows on this connection
 	replaced bool          // the mux's own text is dropped, a problem was sent in its place
 }
 
@@ -209,6 +211,9 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		x.status = status
+		if x.draining.Load() {
+			x.Header().Set("Connection", "close")
+		}
 	}
 	x.ResponseWriter.WriteHeader(status)
 }

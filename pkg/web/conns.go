@@ -28,13 +28,15 @@ type conns struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	open    map[net.Conn]uint64 // the turn since when it waits, or busy, or leaving
+	began   time.Time
+	open    map[net.Conn]uint64 // since when it waits, in nanoseconds since began, or busy, or leaving
 	left    int                 // how many of them are leaving
-	turn    uint64
-	emptied chan struct{} // closed when nothing is open; nil until somebody wants to know
+	turn    uint64              // the last of these times that was given out; none is given out twice
+	ending  bool                // nobody may wait any more
+	emptied chan struct{}       // closed when nothing is open; nil until somebody wants to know
 }
 
-// What stands for a connection that does not wait; turns are between the two.
+// What stands for a connection that does not wait; times are between the two.
 const (
 	busy    = 0
 	leaving = math.MaxUint64 // closed to make room: it counts no more, but its goroutine is still to end
@@ -66,16 +68,20 @@ func (l *conns) admit(c net.Conn) bool {
 		l.left++
 		_ = longest.Close()
 	}
-	l.turn++
-	l.open[c] = l.turn
+	l.open[c] = l.now()
 	return true
+}
+
+func (l *conns) now() uint64 {
+	l.turn = max(l.turn+1, uint64(time.Since(l.began)))
+	return l.turn
 }
 
 func (l *conns) longestWaiting() (longest net.Conn) {
 	least := uint64(leaving)
-	for c, turn := range l.open {
-		if turn != busy && turn < least {
-			longest, least = c, turn
+	for c, since := range l.open {
+		if since != busy && since < least {
+			longest, least = c, since
 		}
 	}
 	return longest
@@ -111,17 +117,22 @@ func (l *conns) state(c net.Conn, state http.ConnState) {
 	case state == http.StateActive:
 		l.open[c] = busy
 	case state == http.StateIdle:
-		l.turn++
-		l.open[c] = l.turn
+		l.open[c] = l.now()
+		if l.ending {
+			_ = c.Close()
+		}
 	}
 }
 
-// closeWaiting closes the connections that wait for a request.
-func (l *conns) closeWaiting() {
+// closeWaiting closes the connections that have waited for a request for so long; with 0, those that begin to wait
+// later, too.
+func (l *conns) closeWaiting(long time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for c, turn := range l.open {
-		if turn != busy {
+	l.ending = long == 0
+	now := l.now()
+	for c, since := range l.open {
+		if since != busy && since <= now && now-since >= uint64(long) {
 			_ = c.Close()
 		}
 	}

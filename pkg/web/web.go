@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -56,6 +57,8 @@ const (
 	// A connection that was accepted just before the end may have its request on the way; a round trip through a
 	// continent is 100 ms. Who stays silent longer is closed.
 	silentGrace = 250 * time.Millisecond
+	// A connection that has been idle for so long is closed at once; one that was in use a moment ago will be used again.
+	idleLong = time.Second
 	// Once its connection is cut a handler's context is cancelled and its reads and writes fail: what runs a second
 	// later will not end.
 	cutGrace = time.Second
@@ -91,6 +94,8 @@ type Server struct {
 	conns *conns
 	http  http.Server
 	drain time.Duration
+
+	draining atomic.Bool // answers are the last ones of their connections
 }
 
 // Listen binds Options.Addr at once, so that a wrong or taken address is known before anything else starts. Such an
@@ -130,9 +135,9 @@ func New(l net.Listener, o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{log: o.Log, drain: or(o.DrainTimeout, DefaultDrainTimeout)}
-	s.conns = &conns{Listener: l, max: or(o.MaxConns, DefaultMaxConns), log: o.Log, open: map[net.Conn]uint64{}}
+	s.conns = &conns{Listener: l, max: or(o.MaxConns, DefaultMaxConns), log: o.Log, began: time.Now(), open: map[net.Conn]uint64{}}
 	s.http = http.Server{
-		Handler:                      chain(o),
+		Handler:                      chain(o, &s.draining),
 		ReadHeaderTimeout:            or(o.ReadHeaderTimeout, DefaultReadHeaderTimeout),
 		ReadTimeout:                  or(o.ReadTimeout, DefaultReadTimeout),
 		WriteTimeout:                 or(o.WriteTimeout, DefaultWriteTimeout),
@@ -183,10 +188,10 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("web: serve %s: %w", s.Addr(), err)
 	case <-ctx.Done():
 	}
-	// Not http.Server.Shutdown: it drops requests that arrive on connections already accepted, waits five seconds for
-	// the silent ones, and polls.
+	// Not http.Server.Shutdown or SetKeepAlivesEnabled: they close idle connections at once, though the next request may be
+	// on its way, wait five seconds for the silent ones, and poll.
 	_ = s.conns.Close()
-	s.http.SetKeepAlivesEnabled(false)
+	s.draining.Store(true)
 	<-failed
 	return s.finish()
 }
@@ -194,10 +199,11 @@ func (s *Server) Serve(ctx context.Context) error {
 // finish waits for the connections that are left, with less patience at each step.
 func (s *Server) finish() error {
 	gone := s.conns.gone()
+	s.conns.closeWaiting(idleLong)
 	if within(silentGrace, gone) {
 		return nil
 	}
-	s.conns.closeWaiting()
+	s.conns.closeWaiting(0)
 	if within(s.drain, gone) {
 		return nil
 	}

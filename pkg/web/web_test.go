@@ -245,11 +245,24 @@ func TestAtTheEndARequestOnAnAcceptedConnectionIsStillAnswered(t *testing.T) {
 	}
 }
 
-func TestAtTheEndAnIdleServerIsGoneAtOnce(t *testing.T) {
+// A connection that was used a moment ago may have its next request on the way: it is answered, and is the last one.
+func TestAtTheEndAConnectionInUseGetsItsNextAnswer(t *testing.T) {
 	e := start(t, web.Options{Handler: http.HandlerFunc(ok)})
-	w := e.dial(t)
-	w.send(getPlain)
-	w.answer()
+	used := e.dial(t)
+	used.send(getPlain)
+	used.answer()
+	e.stop()
+	used.send(getPlain)
+	if resp, _ := used.answer(); resp.StatusCode != http.StatusOK || !resp.Close {
+		t.Errorf("have %s, close %v", resp.Status, resp.Close)
+	}
+	if err := e.ended(t); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAtTheEndAServerWithoutConnectionsIsGoneAtOnce(t *testing.T) {
+	e := start(t, web.Options{Handler: http.HandlerFunc(ok)})
 	begin := time.Now()
 	e.stop()
 	if err := e.ended(t); err != nil {
