@@ -8,6 +8,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"time"
 
@@ -44,6 +45,7 @@ func runWith(rt *base.Runtime, cfg *config, handle handleFunc) error {
 func newQueue(rt *base.Runtime, cfg *config) *queue.Memory {
 	events := queue.NewMemory(queue.MemoryOptions{MaxBytes: int64(cfg.Queue.MaxBytes), MaxDeliveries: cfg.Queue.MaxDeliveries})
 	rt.Check("queue", func() (any, error) { return events.Stats(), nil })
+	context.AfterFunc(rt.Context(), func() { events.Close() }) // what came now would only be lost: 503 is honest
 	rt.OnStop("queue", time.Second, closeQueue(events, rt.Log))
 	return events
 }

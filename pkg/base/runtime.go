@@ -37,7 +37,7 @@ type Runtime struct {
 	ZMQ      *zmq.Context // for the workers' sockets
 	Build    Build
 
-	began  time.Time
+	began time.Time
 	logs  *logging.Log
 	life  *lifecycle.Life
 	nanny *nanny.Nanny

@@ -132,7 +132,8 @@ func (l *Life) Run(body func(context.Context) error) Exit {
 	}()
 	<-l.ctx.Done()
 	cause := context.Cause(l.ctx)
-	go l.announce(cause)
+	announced := make(chan struct{})
+	go func() { defer close(announced); l.announce(cause) }()
 	recorder := l.startRecorder(done)
 
 	dump, force := time.NewTimer(l.opts.Grace), time.NewTimer(l.opts.Grace+forceAfter)
@@ -149,6 +150,7 @@ func (l *Life) Run(body func(context.Context) error) Exit {
 		case <-dump.C:
 			explained = l.explain(fmt.Sprintf("the shutdown takes longer than %v", l.opts.Grace), recorder)
 		case <-orderly:
+			wait(announced, lastWords) // the last line is the caller's
 			if explained != nil {
 				wait(explained, lastWords)
 			}

@@ -1,0 +1,145 @@
+package base
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/base-app/pkg/config"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/lifecycle"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type forked struct {
+	Settings
+	Colour string `envconfig:"APP_COLOUR" default:"red" desc:"the fork's own"`
+}
+
+// call runs the program as main would, in this process.
+func call(t *testing.T, run func(*Runtime) error, vars []string, args ...string) (code int, out, err string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	env := config.Environment{Vars: append(vars, "WEB_ADDR=127.0.0.1:0", "SYSLOG_ADDRESS=off", "DATA_DIR="+t.TempDir())} // the first counts
+	p := &program{cfg: &forked{}, run: run, env: env, args: args, out: &stdout, err: &stderr, signals: lifecycle.Arm()}
+	defer p.signals.Disarm()
+	return p.main(), stdout.String(), stderr.String()
+}
+
+func TestTheCommandLine(t *testing.T) {
+	for _, c := range []struct {
+		args     []string
+		vars     []string
+		code     int
+		out, err string
+	}{
+		{[]string{"version"}, nil, 0, "base-app dev", ""},
+		{[]string{"version"}, []string{"LOG_LEVEL=loud"}, 0, "dev", ""},
+		{[]string{"config"}, nil, 0, "APP_COLOUR", ""},
+		{[]string{"config", "--json"}, nil, 0, `"name": "LOG_LEVEL"`, ""},
+		{[]string{"config", "--json", "--markdown"}, nil, 64, "", "--json"},
+		{[]string{"config"}, []string{"LOG_LEVEL=loud"}, 78, "", "app: LOG_LEVEL: not a level"},
+		{[]string{"--help"}, nil, 0, "ctl dump", ""},
+		{[]string{"nonsense"}, nil, 64, "", "app --help lists the commands"},
+		{[]string{"cleanup"}, nil, 0, "", ""},
+		{[]string{"health"}, nil, 1, "", "the app does not answer"},
+		{[]string{"health"}, []string{"LOG_LEVEL=loud"}, 1, "", "settings are wrong"},
+		{[]string{"ctl", "status"}, nil, 69, "", "is the app running?"},
+	} {
+		code, out, err := call(t, nil, c.vars, c.args...)
+		if code != c.code || !strings.Contains(out, c.out) || !strings.Contains(err, c.err) || (c.err == "") != (err == "") {
+			t.Errorf("%v %v: want %d, %q, %q, have %d, %q, %q", c.args, c.vars, c.code, c.out, c.err, code, out, err)
+		}
+	}
+}
+
+func TestARunIsServedAndEndsWithItsCause(t *testing.T) {
+	for _, c := range []struct {
+		cause error
+		code  int
+		last  string
+	}{
+		{nil, 0, `"cause":"the work is done"`},
+		{errors.New("boom"), 1, `"cause":"boom"`},
+		{fault.Dependency("db", errors.New("gone")), 69, `"cause":"dependency: db: gone"`},
+	} {
+		code, out, _ := call(t, func(rt *Runtime) error {
+			rt.Serve(func(mux *http.ServeMux) {
+				mux.HandleFunc("GET /own", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+			})
+			for path, want := range map[string]int{"/healthz": 200, "/readyz": 503, "/version": 200, "/own": 418, "/other": 404} {
+				if have := statusOf(t, rt.addr, path); have != want {
+					t.Errorf("%s: want %d, have %d", path, want, have)
+				}
+			}
+			rt.Started()
+			if have := statusOf(t, rt.addr, "/readyz"); have != 200 {
+				t.Errorf("want it ready once it has started, have %d", have)
+			}
+			rt.Stop(c.cause)
+			return rt.Wait()
+		}, nil)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		if code != c.code || !strings.Contains(lines[len(lines)-1], c.last) {
+			t.Errorf("want %d and %s in the last line, have %d and %s", c.code, c.last, code, lines[len(lines)-1])
+		}
+	}
+}
+
+func statusOf(t *testing.T, addr net.Addr, path string) int {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get("http://" + addr.String() + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode
+}
+
+// A refused start is told as such by the next one, and never as a crash; the data folder of another is left alone.
+func TestARefusedStartIsRemembered(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "crashes"), nil, 0o600); err != nil { // where a folder should be
+		t.Fatal(err)
+	}
+	if code, _, err := call(t, nil, []string{"DATA_DIR=" + dir}); code != 78 || !strings.Contains(err, "DATA_DIR") {
+		t.Fatalf("want 78 and what to do, have %d, %s", code, err)
+	}
+	if err := os.Remove(filepath.Join(dir, "crashes")); err != nil {
+		t.Fatal(err)
+	}
+	other := func(rt *Runtime) error {
+		if code, _, err := call(t, nil, []string{"DATA_DIR=" + dir}); code != 78 || !strings.Contains(err, "already uses the data folder") {
+			t.Errorf("want the second refused, have %d, %s", code, err)
+		}
+		if last, err := lifecycle.LoadExit(dir); err != nil || last.Kind != "config" {
+			t.Errorf("want the refused start in last_exit.json, not the second's, have %+v, %v", last, err)
+		}
+		return nil
+	}
+	if _, out, _ := call(t, other, []string{"DATA_DIR=" + dir}); !strings.Contains(out, `"msg":"last run"`) || strings.Contains(out, "without a word") {
+		t.Errorf("want the start before told as refused, have\n%s", out)
+	}
+}
+
+func TestTwoWorkersOfOneNameEndTheProcess(t *testing.T) {
+	code, _, _ := call(t, func(rt *Runtime) error {
+		wait := func(ctx context.Context) error { <-ctx.Done(); return nil }
+		rt.Go("twin", wait)
+		rt.Go("twin", wait)
+		return rt.Wait()
+	}, nil)
+	if code != 1 {
+		t.Errorf("want 1, have %d", code)
+	}
+}
