@@ -7,11 +7,12 @@ BASE     = example.com/base-app/pkg/base
 LDFLAGS  = -s -w -X $(BASE).version=$(VERSION) -X $(BASE).commit=$(COMMIT)
 # Linters have a go.mod of their own, so that a fork's module graph stays clean.
 TOOLS    = -modfile=.ci/tools/go.mod
+COMPOSE  = VERSION='$(VERSION)' COMMIT='$(COMMIT)' docker compose
 
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## start the app in this terminal
 	$(GO) run ./app
@@ -33,8 +34,28 @@ fuzz: ## fuzz each parser for 30 s
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted, run gofmt -w:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags e2e ./docker/...
 	$(GO) tool $(TOOLS) staticcheck ./...
+	$(GO) tool $(TOOLS) staticcheck -tags e2e ./docker/...
 	@scripts=$$(git ls-files '*.sh' .ci/run); shellcheck $$scripts
+
+up: ## build the image, start the container, and wait until it is healthy
+	$(COMPOSE) up -d --build --wait
+
+down: ## stop the container and remove it; its data stay
+	$(COMPOSE) down
+
+logs: ## follow the container's log
+	$(COMPOSE) logs -f --no-log-prefix
+
+shell: ## a shell in the running container
+	$(COMPOSE) exec app bash
+
+image: ## build the image
+	$(COMPOSE) build
+
+e2e: ## test the container on this machine's Docker engine, 4 minutes; docs/container.md has the figures
+	$(GO) test -tags e2e -count=1 -v -timeout 15m ./docker/e2e
 
 cover: ## coverage of the tests, by package and in all
 	$(GO) test -coverprofile=cover.out -coverpkg=./pkg/...,./app/... ./... | tail -n +1
@@ -46,4 +67,4 @@ docs: ## generate docs/settings.md
 clean: ## remove what the other targets made
 	rm -rf bin cover.out
 
-.PHONY: help run build test bench fuzz lint cover docs clean
+.PHONY: help run build test bench fuzz lint up down logs shell image e2e cover docs clean
