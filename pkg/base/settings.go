@@ -45,6 +45,9 @@ type Settings struct {
 	Progress struct {
 		Deadline time.Duration `envconfig:"PROGRESS_DEADLINE" default:"60s" min:"100ms" max:"1h" desc:"after which a busy worker without progress counts as stuck, and the process ends. Too short ends it for a slow disk, too long costs that much time at a hang"`
 	} `group:"PROGRESS"`
+	Healthchecks struct {
+		PingURL config.Secret `envconfig:"HC_PING_URL" desc:"the check that the container's cron pings every five minutes (healthchecks.io or alike); empty means none. The app itself doesn't use it"`
+	} `group:"HC"`
 	Shutdown struct {
 		Grace time.Duration `envconfig:"SHUTDOWN_GRACE" default:"30s" min:"10ms" max:"30s" desc:"how long a shutdown may take until it is explained by a dump; the forced end follows 5s later, and the supervisors' longer times are made for at most 30s"`
 	} `group:"SHUTDOWN"`
