@@ -228,7 +228,7 @@ func TestAStuckWorkerIsNotWaitedFor(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
-		l := virtual(Options{Log: slog.New(slog.DiscardHandler)}, dir)
+		l := virtual(Options{Log: slog.New(slog.DiscardHandler), Grace: 100 * time.Millisecond}, dir)
 		l.Stop(&fault.Error{Kind: fault.KindStuck, Op: "worker", Subject: "victim", Err: errBoom})
 		began := time.Now()
 		e := l.Run(func(context.Context) error { hangHere(free); return nil })
@@ -453,9 +453,15 @@ func TestTheFolderHasOneOwnerAndTellsHowTheLastEnded(t *testing.T) {
 	two.Close()
 
 	three := open()
-	defer three.Close()
 	if e, vanished, first := three.Previous(); vanished || first || e.Code != 69 || e.Cause != "db" {
 		t.Errorf("want to hear of code 69, have %+v, %v, %v", e, vanished, first)
+	}
+	three.Close() // nothing saved: what is in last_exit.json is an older run's
+
+	four := open()
+	defer four.Close()
+	if e, vanished, _ := four.Previous(); !vanished || e.Run != three.Run {
+		t.Errorf("want to hear that %s vanished, have %+v, %v", three.Run, e, vanished)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
 		t.Errorf("want no temporary file left, have %q", left)
