@@ -1,0 +1,57 @@
+#!/bin/bash
+# Tells a check at healthchecks.io, or one that speaks its protocol, how the app is; cron runs this every five minutes.
+# Success means that the app says it is well. /fail has the reason. /log says that an operator stopped the app on
+# purpose: then nobody is paged, and nobody is told that all is well either.
+#
+#   HC_PING_URL  the check's address, also as HC_PING_URL_FILE or in /run/secrets/hc_ping_url; without one: silence
+#
+# The address is a secret: it is never printed, and never an argument that ps would show.
+set -euo pipefail
+
+say() { printf '{"level":"%s","msg":"%s","app":"healthcheck"}\n' "$1" "$2"; }
+
+url=${HC_PING_URL:-} file=${HC_PING_URL_FILE:-}
+if [ -z "$file" ] && [ -e /run/secrets/hc_ping_url ]; then file=/run/secrets/hc_ping_url; fi
+if [ -n "$file" ] && ! url=$(cat "$file" 2>/dev/null); then
+  say ERROR "the file with the address to ping can't be read; is it there, and may uid $(id -u) read it?"
+  exit 1
+fi
+[ -n "$url" ] || exit 0
+
+# What supervisord knows of the app, as name=value lines: http://supervisord.org/api.html#supervisor.rpcinterface.SupervisorNamespaceRPCInterface.getProcessInfo
+# (the exit code of supervisorctl can't tell a crash from a stop).
+process_info() {
+  curl -sS -m 5 --unix-socket /run/supervisor.sock http://localhost/RPC2 -H 'Content-Type: text/xml' -d \
+    '<?xml version="1.0"?><methodCall><methodName>supervisor.getProcessInfo</methodName><params><param><value><string>app</string></value></param></params></methodCall>' |
+    tr -d '\n' | sed -E 's/<\/member>/\n/g' | sed -nE 's/.*<name>([a-z]+)<\/name><value><[a-z0-9]+>([^<]*)<.*/\1=\2/p'
+}
+
+stopped_on_purpose() {
+  local info
+  info=$(process_info) || return 1
+  case $info in
+    *statename=STOPP*) return 0 ;; # STOPPING, STOPPED
+    *statename=EXITED*) grep -qx exitstatus=0 <<<"$info" ;;
+    *) return 1 ;;
+  esac
+}
+
+# ping posts the text $2 to the check, with $1 behind its address; it gives up after five tries. The pauses grow, and
+# differ from host to host, so that many of them don't come back to a service in trouble at the same moment.
+ping() {
+  local try
+  for try in 1 2 3 4 5; do
+    if printf 'url = "%s%s"\n' "$url" "$1" | curl -fsS -m 10 -o /dev/null -K - --data-binary "$2" 2>/dev/null; then return 0; fi
+    if [ "$try" -lt 5 ]; then sleep "$((try + RANDOM % (2 * try))).$((RANDOM % 10))"; fi
+  done
+  say WARN "the ping did not arrive"
+  return 1
+}
+
+if said=$(app health 2>&1); then
+  ping "" "$(hostname): $said"
+elif stopped_on_purpose; then
+  ping /log "$(hostname): down by operator"
+else
+  ping /fail "$(hostname): $said"
+fi
