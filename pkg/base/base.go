@@ -237,6 +237,7 @@ func (p *program) body(rt *Runtime, warnings []string) error {
 	if err := rt.openFolder(); err != nil {
 		return err
 	}
+	rt.openHeartbeat()
 	if err := rt.openControl(); err != nil {
 		return err
 	}

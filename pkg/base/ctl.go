@@ -99,6 +99,7 @@ func printStatus(w io.Writer, s status) {
 		row("problem", problem)
 	}
 	row("pid", s.PID)
+	row("restarts", fmt.Sprintf("%d by the monitor", s.Restarts))
 	row("uptime", time.Duration(s.Uptime*float64(time.Second)).Round(time.Second))
 	row("listens", s.Listens)
 	row("log level", s.LogLevel)

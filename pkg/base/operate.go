@@ -106,6 +106,7 @@ type status struct {
 	about
 	health
 	PID      int           `json:"pid"`
+	Restarts int           `json:"monitor_restarts"`
 	Started  time.Time     `json:"started"`
 	Listens  string        `json:"listens,omitempty"`
 	LogLevel string        `json:"log_level"`
@@ -150,7 +151,7 @@ func (rt *Runtime) commands(s *control.Server) {
 }
 
 func (rt *Runtime) status() status {
-	s := status{about: rt.about(), health: rt.health(), PID: os.Getpid(), Started: rt.began, LogLevel: rt.level().Level, Logs: rt.logs.Outputs(), LogStats: rt.logs.Stats()}
+	s := status{about: rt.about(), health: rt.health(), PID: os.Getpid(), Restarts: rt.Settings.Monitor.Restarts, Started: rt.began, LogLevel: rt.level().Level, Logs: rt.logs.Outputs(), LogStats: rt.logs.Stats()}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	if rt.addr != nil {

@@ -15,6 +15,7 @@ import (
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/control"
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/heartbeat"
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/nanny"
@@ -24,8 +25,9 @@ import (
 
 // How long the runtime's own hooks may take at shutdown. They are done in microseconds, unless something hangs.
 const (
-	socketBudget  = 5 * time.Second
-	controlBudget = 3 * time.Second
+	socketBudget    = 5 * time.Second
+	controlBudget   = 3 * time.Second
+	heartbeatBudget = time.Second
 	// flushBudget bounds the last words to syslog; it is within what a forced end waits for them.
 	flushBudget = 400 * time.Millisecond
 )
@@ -167,6 +169,38 @@ func (rt *Runtime) Wait() error {
 	return context.Cause(rt.Context())
 }
 
+// openHeartbeat beats for the monitor, if there is one, until the very end: while closing, too, since the shutdown has
+// times of its own.
+func (rt *Runtime) openHeartbeat() {
+	o := rt.Settings.Heartbeat
+	if o.Addr == "" {
+		return
+	}
+	client := heartbeat.New(heartbeat.Options{Addr: o.Addr, Every: o.Every, Healthy: rt.nanny.Err, Phase: rt.phase, Log: rt.Log})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		err := fault.Recover("heartbeat", func() error { return client.Run(ctx) })
+		if err != nil && ctx.Err() == nil {
+			rt.life.Stop(fault.Config("HEARTBEAT_ADDR is for the monitor to set", err))
+		}
+		ended <- err
+	}()
+	rt.OnStop("heartbeat", heartbeatBudget, func(context.Context) error { cancel(); return <-ended })
+}
+
+func (rt *Runtime) phase() heartbeat.Phase {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	switch {
+	case rt.life.Closing():
+		return heartbeat.Draining
+	case !rt.started:
+		return heartbeat.Starting
+	}
+	return heartbeat.Running
+}
+
 // openControl serves the control socket until the very end: it must answer while the shutdown hangs.
 func (rt *Runtime) openControl() error {
 	server, err := control.Listen(control.Options{Path: rt.Settings.Control.Socket, Log: rt.Log})
@@ -191,6 +225,9 @@ func tellStart(rt *Runtime, env config.Environment, warnings []string) {
 	folder, _ := os.Getwd()
 	rt.Log.Info("starting", "pid", os.Getpid(), "go", rt.Build.Go, "folder", folder, "data", rt.Settings.DataDir, "logs", rt.logs.Outputs())
 	rt.Log.Debug("environment", "names", strings.Join(env.Names(), " "))
+	if m := rt.Settings.Monitor; m.Restarts > 0 {
+		rt.Log.Warn("restarted by the monitor", "restarts", m.Restarts, "reason", m.LastReason)
+	}
 	for _, w := range warnings {
 		rt.Log.Warn("setting", "warning", w)
 	}

@@ -45,6 +45,14 @@ type Settings struct {
 	Progress struct {
 		Deadline time.Duration `envconfig:"PROGRESS_DEADLINE" default:"60s" min:"100ms" max:"1h" desc:"after which a busy worker without progress counts as stuck, and the process ends. Too short ends it for a slow disk, too long costs that much time at a hang"`
 	} `group:"PROGRESS"`
+	Heartbeat struct {
+		Addr  string        `envconfig:"HEARTBEAT_ADDR" desc:"where to beat, as long as the workers get on; the monitor sets it for the app that it starts, empty means nowhere"`
+		Every time.Duration `envconfig:"HEARTBEAT_EVERY" default:"500ms" min:"10ms" max:"1h" desc:"time between two beats; the monitor sets it to half of its timeout"`
+	} `group:"HEARTBEAT"`
+	Monitor struct {
+		Restarts   int    `envconfig:"MONITOR_RESTARTS" default:"0" desc:"how often the monitor has restarted the app; it sets it itself"`
+		LastReason string `envconfig:"MONITOR_LAST_REASON" desc:"why the last time; the monitor sets it itself"`
+	} `group:"MONITOR"`
 	Healthchecks struct {
 		PingURL config.Secret `envconfig:"HC_PING_URL" desc:"the check that the container's cron pings every five minutes (healthchecks.io or alike); empty means none. The app itself doesn't use it"`
 	} `group:"HC"`
