@@ -30,9 +30,10 @@ var floors = map[string]int{
 	"pkg/config": 2, "pkg/logging": 2, "pkg/zmq": 2, "pkg/event": 2,
 	"pkg/lifecycle": 3, "pkg/nanny": 3,
 	"pkg/queue": 4, "pkg/web": 4,
-	"pkg/control": 5, // it serves through pkg/web
-	"pkg/base":    6,
-	"app":         7, "docker/e2e/stubborn": 7,
+	"pkg/control":   5, // it serves through pkg/web
+	"pkg/heartbeat": 5,
+	"pkg/base":      6,
+	"app":           7, "docker/e2e/stubborn": 7, "cmd/monitor": 7, "examples/naughty": 7,
 }
 
 // source is one Go file, parsed.
