@@ -150,14 +150,20 @@ func fail(w io.Writer, err error) int {
 	return fault.ExitCode(err)
 }
 
-// lookup returns the value of a variable in an environment, the last one as the C library does not, but Go does.
-func lookup(env []string, name string) (value string) {
+// lookup returns the value of a variable in an environment; the first one counts, as it does for C and Go programs.
+func lookup(env []string, name string) string {
 	for _, e := range env {
 		if v, ok := strings.CutPrefix(e, name+"="); ok {
-			value = v
+			return v
 		}
 	}
-	return value
+	return ""
+}
+
+// with returns the environment with a variable set.
+func with(env []string, name, value string) []string {
+	env = slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	return append(env, name+"="+value)
 }
 
 // settings checks the flags of run.

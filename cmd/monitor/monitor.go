@@ -155,15 +155,16 @@ func (m *monitor) environment(beats string) []string {
 			beats = "ipc://" + abs // the program may change its folder
 		}
 	}
-	env := append([]string(nil), m.set.env...)
+	env := m.set.env
 	if m.set.timeout > 0 {
-		env = append(env, heartbeat.EnvAddr+"="+beats, heartbeat.EnvEvery+"="+(m.set.timeout/2).String())
+		env = with(env, heartbeat.EnvAddr, beats)
+		env = with(env, heartbeat.EnvEvery, (m.set.timeout / 2).String())
 	}
 	if lookup(env, "GOTRACEBACK") == "" {
-		env = append(env, "GOTRACEBACK=all")
+		env = with(env, "GOTRACEBACK", "all")
 	}
 	if debug := lookup(env, "GODEBUG"); !strings.Contains(debug, "tracebacklabels=") {
-		env = append(env, "GODEBUG="+strings.TrimPrefix(debug+",tracebacklabels=1", ","))
+		env = with(env, "GODEBUG", strings.TrimPrefix(debug+",tracebacklabels=1", ","))
 	}
 	return env
 }
@@ -172,7 +173,7 @@ func (m *monitor) environment(beats string) []string {
 func (m *monitor) start() (*child, error) {
 	n := m.total()
 	m.tell.blank()
-	env := append(m.env[:len(m.env):len(m.env)], heartbeat.EnvRestarts+"="+strconv.Itoa(n), heartbeat.EnvLastReason+"="+m.lastReason)
+	env := with(with(m.env, heartbeat.EnvRestarts, strconv.Itoa(n)), heartbeat.EnvLastReason, m.lastReason)
 	c, err := spawn(&m.set, env, m.stdout, m.stderr)
 	if err != nil {
 		return nil, err
