@@ -12,8 +12,8 @@ import (
 
 const (
 	// A hung program gets this part of the allowed silence, but no more than the second, to print its stacks: the
-	// whole takes less than 1.5 × the allowed silence then.
-	quitShare = 0.4
+	// whole, the next start included, takes less than 1.5 × the allowed silence then.
+	quitShare = 0.25
 	quitMost  = 2 * time.Second
 	// A killed process is gone in milliseconds. Longer only the kernel can hold it, over a dead disk or share.
 	killTime = 5 * time.Second

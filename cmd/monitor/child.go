@@ -114,14 +114,11 @@ func (c *child) wait() {
 	c.ended <- status
 }
 
-// awaitGroup waits until nobody is left in a group that was killed. Mostly there is nobody.
+// awaitGroup waits until nobody lives in a group that was killed. Mostly there is nobody, and that is known at once.
 func awaitGroup(pgid int) {
-	if syscall.Kill(-pgid, 0) != nil {
-		return
-	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(groupTime); syscall.Kill(-pgid, 0) == nil && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(groupTime); syscall.Kill(-pgid, 0) == nil && len(members(pgid)) > 0 && time.Now().Before(deadline); {
 		<-tick.C
 	}
 }

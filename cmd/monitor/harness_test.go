@@ -145,23 +145,35 @@ func environment() []string {
 // start runs monitor with the arguments in dir, in the background; its output is in the file log there.
 func start(t *testing.T, dir string, args ...string) *proc {
 	t.Helper()
-	p := &proc{t: t, dir: dir, cmd: exec.Command("monitor", args...), ended: make(chan struct{}), since: time.Now()}
+	p := newProc(t, dir, args...)
 	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = dir, environment(), log, log
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.begin()
+	return p
+}
+
+func newProc(t *testing.T, dir string, args ...string) *proc {
+	p := &proc{t: t, dir: dir, cmd: exec.Command("monitor", args...), ended: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Env = dir, environment()
+	return p
+}
+
+func (p *proc) begin() {
+	p.t.Helper()
+	p.since = time.Now()
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	go func() { _ = p.cmd.Wait(); close(p.ended) }()
-	t.Cleanup(func() {
+	p.t.Cleanup(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGCONT)
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 	})
-	return p
 }
 
 func (p *proc) log() string {
