@@ -101,6 +101,10 @@ func (m *monitor) attend(c *child) outcome {
 			a.order(o)
 		case why := <-m.panics:
 			a.kill(why, "command address")
+		case <-a.sooner:
+			if a.stage == watched {
+				a.watchOn()
+			}
 		case <-a.timer.C:
 			a.due()
 		}

@@ -18,13 +18,15 @@ func TestAHangIsDealtWithInTime(t *testing.T) {
 	allowed := time.Duration(timeout * misses * float64(time.Second))
 	for _, how := range []string{"hang", "busy", "stopped"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			steps := []string{"pid:pids", "grandchild:gc", "beat:20ms", "unless:1", "say:ready", "sleep:1s"}
 			if how != "stopped" {
 				steps = append(steps, "silent", "say:silent", how)
 			} else {
 				steps = append(steps, "say:silent", "hang")
 			}
-			p := start(t, folder(t), append([]string{"-t", fmt.Sprint(timeout), "--", "puppet"}, steps...)...)
+			// A long time for the start must not make the first hang a long one.
+			p := start(t, folder(t), append([]string{"-t", fmt.Sprint(timeout), "--startup-grace", "20", "--", "puppet"}, steps...)...)
 			p.ready()
 			pid := p.life(1)
 			p.await(`(?m)^silent$`)
@@ -60,6 +62,7 @@ func TestAHangIsDealtWithInTime(t *testing.T) {
 
 // A paused virtual machine stops both. It is not the program's fault.
 func TestAPauseOfBothIsNoHang(t *testing.T) {
+	t.Parallel()
 	p := start(t, folder(t), "-t", "0.3", "--", "puppet", "pid:pids", "beat:20ms", "say:ready", "sleep:1h")
 	p.ready()
 	pid := p.life(1)
@@ -83,6 +86,7 @@ func TestAPauseOfBothIsNoHang(t *testing.T) {
 
 // The beats of another program don't keep a silent one alive.
 func TestAnotherProgramsBeatsDontCount(t *testing.T) {
+	t.Parallel()
 	p := start(t, folder(t), "-t", "0.2", "--", "puppet", "pid:pids", "unless:1", "say:ready", "hang")
 	p.ready()
 	other := start(t, folder(t), "-t", "0", "--", "env", "HEARTBEAT_ADDR=ipc://"+p.dir+"/heartbeat", "puppet", "beat:10ms", "sleep:1h")
@@ -99,6 +103,7 @@ func TestASpentBudgetOfHangsTellsTheProgramsCode(t *testing.T) {
 // Nobody reads what the monitor prints: the program blocks in its output, as it would by itself, and hangs, restarts and
 // stops work all the same.
 func TestAnOutputThatNobodyReadsHoldsNothingUp(t *testing.T) {
+	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,8 @@ type monitor struct {
 	env     []string // for the program, but for what each restart changes
 	signals chan os.Signal
 	orders  chan order
-	panics  chan string // orders of the original's kind
+	panics  chan string   // orders of the original's kind
+	sooner  chan struct{} // a beat has made the next deadline earlier
 	over    chan struct{}
 	reports *reporter
 	oom     *oomCounter
@@ -52,7 +53,7 @@ type monitor struct {
 // watchOver sets everything up, supervises, and clears up. It returns the exit code.
 func watchOver(s settings) int {
 	m := &monitor{set: s, stdout: newSink(s.std.out), stderr: newSink(s.std.err), signals: make(chan os.Signal, 16), orders: make(chan order),
-		panics: make(chan string, 1), over: make(chan struct{}), restarts: newRestarts(s.budget, s.backoff), counts: map[reason]int{}, oom: newOOMCounter()}
+		panics: make(chan string, 1), sooner: make(chan struct{}, 1), over: make(chan struct{}), restarts: newRestarts(s.budget, s.backoff), counts: map[reason]int{}, oom: newOOMCounter()}
 	m.watch = heartbeat.Watch{Timeout: s.timeout, Misses: s.misses, Startup: s.startup}
 	// PIPE too: whoever reads our output may go, the program stays.
 	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGPIPE)

@@ -67,8 +67,16 @@ func (m *monitor) hear(ctx context.Context, s *zmq.Socket) {
 			continue // not even a beat
 		}
 		m.mu.Lock()
+		before := m.watch.Deadline()
 		counts := m.watch.Beat(time.Now(), b)
+		sooner := m.watch.Deadline().Before(before)
 		m.mu.Unlock()
+		if sooner { // else the supervision finds it when it looks next; most beats need not wake it
+			select {
+			case m.sooner <- struct{}{}:
+			default:
+			}
+		}
 		if counts {
 			m.tell.beat(m.set.verbose, b)
 		}

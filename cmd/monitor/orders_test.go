@@ -134,6 +134,7 @@ func TestOverTCPAnOrderNeedsTheToken(t *testing.T) {
 
 // The original's clients, with Debian's pyzmq: PUSH of an empty message to either address.
 func TestTheOriginalsPythonClients(t *testing.T) {
+	t.Parallel()
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import zmq").Run() != nil {
 		t.Skip("python3-zmq is not installed: the original's clients can't be tried")

@@ -65,6 +65,7 @@ func TestTheOldestReportsGo(t *testing.T) {
 
 // Whoever is told of a crash may take its time: the restart does not wait, and the end not for ever.
 func TestTheHookHearsOfACrashAndHoldsNothingUp(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	hook := filepath.Join(dir, "hook")
 	if err := os.WriteFile(hook, []byte("#!/bin/sh\necho $$ > hooked.pid\necho \"$1\" > hooked\nexec sleep 1000\n"), 0o700); err != nil {
