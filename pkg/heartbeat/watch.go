@@ -50,8 +50,8 @@ func (w *Watch) Start(now time.Time, pid int) {
 }
 
 // Beat takes a beat and returns whether it counts: it tells the program's pid, or none as long as the program has
-// not told its own. A beat that doesn't say "running" never shortens the time for the start: it may be the last of
-// another program, still in the socket.
+// not told its own. It ends the time for the start, unless it says that the program is starting, or is nobody's and comes
+// within the first Timeout: it may be the last of the program before, still in the socket.
 func (w *Watch) Beat(now time.Time, b Beat) bool {
 	if b.PID != w.pid && (b.PID != 0 || w.named) {
 		return false
@@ -60,7 +60,8 @@ func (w *Watch) Beat(now time.Time, b Beat) bool {
 	w.beats++
 	w.missed, w.forgiven = 0, 0
 	next := now.Add(w.Timeout)
-	if b.Phase == Running || b.Phase == Draining || next.After(w.started.Add(w.Startup)) {
+	early := b.Phase == Starting || b.PID == 0 && now.Sub(w.started) < w.Timeout
+	if !early || next.After(w.started.Add(w.Startup)) {
 		w.deadline = next
 	}
 	w.phase = b.Phase

@@ -37,7 +37,9 @@ func TestWatch(t *testing.T) {
 			beat(3*sec, 0, "", true), tick(4*sec, heartbeat.Missed), beat(4*sec+1, 0, "", true), tick(5*sec+1, heartbeat.Missed), tick(6*sec+1, heartbeat.Hung)}},
 		{"an early beat of nobody does not shorten the start", []step{
 			beat(1*ms, 0, "", true), tick(1*sec+1*ms, heartbeat.Fine), tick(2*sec, heartbeat.Missed)}},
-		{"nor does one that says starting", []step{
+		{"a later one does, as for the original", []step{
+			beat(1*sec, 0, "", true), beat(1*sec+1*ms, 0, "", true), tick(2*sec, heartbeat.Fine), tick(2*sec+1*ms, heartbeat.Missed), tick(3*sec+1*ms, heartbeat.Hung)}},
+		{"one that says starting does not", []step{
 			beat(1*ms, pid, heartbeat.Starting, true), tick(1*sec+1*ms, heartbeat.Fine), tick(2*sec, heartbeat.Missed)}},
 		{"one that says running does", []step{
 			beat(1*ms, pid, heartbeat.Running, true), tick(1*sec+1*ms, heartbeat.Missed), tick(2*sec+1*ms, heartbeat.Hung)}},

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"example.com/base-app/pkg/control"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/heartbeat"
+	"example.com/base-app/pkg/zmq"
+)
+
+// endTime is how long the end waits for sockets to be closed. They are local and wait for nobody.
+const endTime = time.Second
+
+// monitor is one run of the program.
+type monitor struct {
+	set     settings
+	tell    *teller
+	stdout  *sink
+	stderr  *sink
+	lock    *lock
+	env     []string // for the program, but for what each restart changes
+	signals chan os.Signal
+	orders  chan order
+	panics  chan string   // orders of the original's kind
+	sooner  chan struct{} // a beat has made the next deadline earlier
+	over    chan struct{}
+	reports *reporter
+	oom     *oomCounter
+
+	mu    sync.Mutex // guards watch, which hear and the supervising goroutine share
+	watch heartbeat.Watch
+
+	// The supervising goroutine's own.
+	restarts   *restarts
+	counts     map[reason]int
+	lastReason string
+	pending    *job // the report of the last end, handed over when the next start is done
+}
+
+// watchOver sets everything up, supervises, and clears up. It returns the exit code.
+func watchOver(s settings) int {
+	m := &monitor{set: s, stdout: newSink(s.std.out), stderr: newSink(s.std.err), signals: make(chan os.Signal, 16), orders: make(chan order),
+		panics: make(chan string, 1), sooner: make(chan struct{}, 1), over: make(chan struct{}), restarts: newRestarts(s.budget, s.backoff), counts: map[reason]int{}, oom: newOOMCounter()}
+	m.watch = heartbeat.Watch{Timeout: s.timeout, Misses: s.misses, Startup: s.startup}
+	// PIPE too: whoever reads our output may go, the program stays.
+	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGPIPE)
+	defer signal.Stop(m.signals)
+
+	l, last, err := takeLock(besides(s.heartbeat, s.dataDir, ".lock"))
+	if err != nil {
+		return fail(s.std.err, err)
+	}
+	m.lock = l
+	defer l.f.Close()
+	killed := last.leftovers()
+	m.lock.note(nil)
+
+	if m.tell, err = newTeller(&m.set, m.stdout, m.stderr); err != nil {
+		return fail(s.std.err, err)
+	}
+	code, err := m.serve(killed)
+	m.tell.close()
+	if err != nil {
+		return fail(s.std.err, err)
+	}
+	return code
+}
+
+// serve opens the addresses and supervises the program until that is over.
+func (m *monitor) serve(killed int) (code int, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	log := m.tell.log.Logger().With("worker", "monitor")
+	sockets := zmq.NewContext(zmq.Options{MaxMessage: maxMessage, Log: log})
+	beats, err := sockets.Bind(ctx, zmq.Pull, m.set.heartbeat)
+	if err != nil {
+		return 0, taken(err)
+	}
+	defer beats.Close()
+	commands, err := sockets.Bind(ctx, zmq.Pull, m.set.command)
+	if err != nil {
+		return 0, taken(err)
+	}
+	defer commands.Close()
+	path := besides(m.set.command, m.set.dataDir, ".ctl")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return 0, fault.Config("choose another --data-dir", err)
+	}
+	ctl, err := control.Listen(control.Options{Path: path, Log: log})
+	if err != nil {
+		return 0, fault.Config("choose another --command-addr", err)
+	}
+	m.register(ctl)
+	m.reports = newReporter(&m.set, m.tell)
+	m.env = m.environment(beats.Endpoint())
+	if killed > 0 {
+		m.tell.note("killed what a former monitor had left", "processes", killed)
+	}
+
+	var tasks sync.WaitGroup
+	tasks.Go(func() { m.hear(ctx, beats) })
+	tasks.Go(func() { m.obey(ctx, commands) })
+	tasks.Go(func() { _ = ctl.Serve(ctx) })
+	done := make(chan struct{})
+	go func() { // a thread of its own, which spawn relies on
+		defer close(done)
+		runtime.LockOSThread()
+		code, err = m.supervise()
+	}()
+	<-done
+	m.lock.note(nil)
+	m.reports.close()
+	close(m.over)
+	cancel()
+	bounded(endTime, tasks.Wait)
+	return code, err
+}
+
+// taken adds to an address that can't be had what to do about it here.
+func taken(err error) error {
+	return fault.Config("stop the other monitor, or choose other addresses (-b, -c); the folder must exist", err)
+}
+
+// bounded waits for f, but not for ever.
+func bounded(d time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// environment is the program's: ours, and what lets it beat and tell all when it crashes.
+func (m *monitor) environment(beats string) []string {
+	if path, ok := strings.CutPrefix(beats, "ipc://"); ok {
+		const longest = 107 // sun_path, less its closing zero
+		if abs, err := filepath.Abs(path); err == nil && len(abs) <= longest {
+			beats = "ipc://" + abs // the program may change its folder
+		}
+	}
+	env := m.set.env
+	if m.set.timeout > 0 {
+		env = with(env, heartbeat.EnvAddr, beats)
+		env = with(env, heartbeat.EnvEvery, (m.set.timeout / 2).String())
+	}
+	if lookup(env, "GOTRACEBACK") == "" {
+		env = with(env, "GOTRACEBACK", "all")
+	}
+	if debug := lookup(env, "GODEBUG"); !strings.Contains(debug, "tracebacklabels=") {
+		env = with(env, "GODEBUG", strings.TrimPrefix(debug+",tracebacklabels=1", ","))
+	}
+	return env
+}
+
+// start starts the program.
+func (m *monitor) start() (*child, error) {
+	n := m.total()
+	m.tell.blank()
+	env := with(with(m.env, heartbeat.EnvRestarts, strconv.Itoa(n)), heartbeat.EnvLastReason, m.lastReason)
+	c, err := spawn(&m.set, env, m.stdout, m.stderr)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	m.watch.Start(c.started, c.pid)
+	m.mu.Unlock()
+	m.lock.note(c)
+	m.oom.mark()
+	m.tell.running(strings.Join(m.set.argv, " "), c.pid, n)
+	select { // an order that came before was for the one before
+	case <-m.panics:
+	default:
+	}
+	return c, nil
+}
+
+func (m *monitor) total() int { return m.counts[dying] + m.counts[neverDying] + m.counts[aberrant] }
+
+// supervise starts the program again and again until it needn't or mustn't be. It returns the exit code.
+func (m *monitor) supervise() (int, error) {
+	for first := true; ; first = false {
+		c, err := m.start()
+		if first && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOEXEC)) {
+			return 0, fault.Config("check the command after --", err)
+		}
+		m.submit()
+		o := notStarted(err)
+		if err == nil {
+			o = m.attend(c)
+		}
+		if o.stopped || o.reason == "" {
+			m.tell.exiting(o.code())
+			return o.code(), nil
+		}
+		m.tell.ended(o)
+		m.lastReason = string(o.reason) + ": " + o.String()
+		m.pending = &job{outcome: o, restarts: m.total(), out: o.out}
+		if code := o.code(); o.reason == dying && (code == fault.ExitConfig || code == fault.ExitUsage) {
+			m.submit()
+			m.tell.exiting(code)
+			return code, nil
+		}
+		pause, ok := m.restarts.next(o.started, time.Now(), o.reason == aberrant)
+		if !ok {
+			m.submit()
+			m.tell.budgetSpent(m.set.budget)
+			m.tell.exiting(o.code())
+			return o.code(), nil
+		}
+		m.counts[o.reason]++
+		m.tell.restarting(pause, m.counts)
+		if pause > 0 && m.pauseFor(pause) {
+			m.tell.exiting(fault.ExitClean)
+			return fault.ExitClean, nil
+		}
+	}
+}
+
+// submit hands the last end's report over, once the next start is done: it must not wait for reports.
+func (m *monitor) submit() {
+	if m.pending != nil {
+		m.reports.submit(*m.pending)
+		m.pending = nil
+	}
+}
+
+// pauseFor waits before a restart. It returns true if the monitor is told to stop instead.
+func (m *monitor) pauseFor(pause time.Duration) (stop bool) {
+	m.lock.note(nil)
+	m.submit()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return false
+		case s := <-m.signals:
+			if s == syscall.SIGTERM || s == syscall.SIGINT {
+				return true
+			}
+		case o := <-m.orders:
+			switch o.what {
+			case "status":
+				o.reply <- answer{Status: m.status(nil, "pausing")}
+			case "stop":
+				m.tell.order(o.what, o.reason, "control socket")
+				o.reply <- answer{Text: "stopping; no program runs"}
+				return true
+			default:
+				o.reply <- answer{err: errors.New("no program runs: it is about to be started again")}
+			}
+		}
+	}
+}
+
+// status tells how the program is; c is nil between two.
+func (m *monitor) status(c *child, state string) *status {
+	m.mu.Lock()
+	w := m.watch.Status()
+	m.mu.Unlock()
+	counts := map[reason]int{dying: 0, neverDying: 0, aberrant: 0}
+	for r, n := range m.counts {
+		counts[r] = n
+	}
+	s := &status{State: state, Command: strings.Join(m.set.argv, " "), Restarts: m.total(), Reasons: counts, LastReason: m.lastReason,
+		Dropped: m.tell.dropped.Load(), Monitor: os.Getpid()}
+	if c != nil {
+		s.PID, s.Uptime, s.Phase, s.Beats, s.Missed, s.Lag = c.pid, time.Since(c.started).Seconds(), string(w.Phase), w.Beats, w.Missed, w.Lag.Seconds()
+	}
+	return s
+}
+
+func notStarted(err error) outcome {
+	const cannotRun = 126 // as shells say
+	now := time.Now()
+	return outcome{reason: dying, cause: fmt.Sprint(err), status: syscall.WaitStatus(cannotRun << 8), started: now, ended: now}
+}

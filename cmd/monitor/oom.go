@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// oomCounter reads how often the kernel killed a process of our control group because memory was out: memory.events of
+// cgroup v2, memory.oom_control of v1 (https://docs.kernel.org/admin-guide/cgroup-v2.html). A process that was killed
+// with KILL by nobody here, while this grew, was killed for that.
+type oomCounter struct {
+	path string // empty: not to be known
+	last uint64
+}
+
+func newOOMCounter() *oomCounter {
+	groups, _ := os.ReadFile("/proc/self/cgroup")
+	c := &oomCounter{}
+	for _, path := range oomFiles(string(groups)) {
+		if _, err := os.Stat(path); err == nil {
+			c.path = path
+			break
+		}
+	}
+	c.mark()
+	return c
+}
+
+// oomFiles returns where the counter may be, by /proc/self/cgroup. Within a container the path there may be the host's
+// while the mounted root is our own group.
+func oomFiles(groups string) (list []string) {
+	for line := range strings.Lines(groups) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		root, file := "", ""
+		switch {
+		case f[1] == "memory":
+			root, file = "/sys/fs/cgroup/memory", "memory.oom_control"
+		case f[0] == "0" && f[1] == "":
+			root, file = "/sys/fs/cgroup", "memory.events"
+		default:
+			continue
+		}
+		list = append(list, filepath.Join(root, filepath.Clean("/"+f[2]), file), filepath.Join(root, file))
+	}
+	return list
+}
+
+func (c *oomCounter) read() uint64 {
+	if c.path == "" {
+		return 0
+	}
+	text, err := os.ReadFile(c.path)
+	if err != nil {
+		return c.last
+	}
+	return oomKills(string(text))
+}
+
+// oomKills finds the line "oom_kill 3", which both files have.
+func oomKills(text string) uint64 {
+	for line := range strings.Lines(text) {
+		if n, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			v, _ := strconv.ParseUint(strings.TrimSpace(n), 10, 64)
+			return v
+		}
+	}
+	return 0
+}
+
+func (c *oomCounter) mark() { c.last = c.read() }
+
+// grown says whether the kernel has killed since the mark.
+func (c *oomCounter) grown() bool { return c.read() > c.last }

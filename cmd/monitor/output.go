@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	pumpBytes = 16 << 10 // a read of the program's output
+	keepLines = 200      // of it that a report tells
+	lineBytes = 4 << 10  // of each; the rest is left out
+	keepTrace = 512 << 10
+)
+
+// sink is one of the monitor's own outputs. Whoever writes has the turn; a write may block for as long as nobody reads.
+type sink struct {
+	w       io.Writer
+	turn    chan struct{}
+	midLine bool
+}
+
+func newSink(w io.Writer) *sink {
+	s := &sink{w: w, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	return s
+}
+
+// write passes bytes on unchanged. It waits for its turn until ctx ends. Errors are nothing to it: the program goes
+// on without whoever read its output.
+func (s *sink) write(ctx context.Context, p []byte, own bool) {
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { s.turn <- struct{}{} }()
+	if own && s.midLine {
+		_, _ = s.w.Write([]byte("\n")) // our line is not part of the program's
+	}
+	_, _ = s.w.Write(p)
+	s.midLine = len(p) > 0 && p[len(p)-1] != '\n'
+}
+
+// capture passes a program's output on, and keeps the end of it.
+type capture struct {
+	mu      sync.Mutex
+	lines   [keepLines][]byte // a ring
+	count   int
+	trace   []byte
+	tracing bool
+
+	files   []*os.File
+	pumps   sync.WaitGroup
+	ctx     context.Context // of waiting for a turn; ends some time after the program
+	cancel  context.CancelFunc
+	drained chan struct{} // closed when all of the output is here
+}
+
+func newCapture() *capture {
+	c := &capture{drained: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// pump copies r to the sink until it ends, in a goroutine of its own.
+func (c *capture) pump(r *os.File, to *sink, isStderr bool) {
+	c.files = append(c.files, r)
+	c.pumps.Go(func() {
+		defer r.Close()
+		buf := make([]byte, pumpBytes)
+		var line []byte
+		for {
+			n, err := r.Read(buf)
+			if n > 0 {
+				line = c.keep(line, buf[:n], isStderr)
+				to.write(c.ctx, buf[:n], false)
+			}
+			if err != nil { // the end, or finish's deadline
+				if len(line) > 0 {
+					c.keep(line, []byte("\n"), isStderr)
+				}
+				return
+			}
+		}
+	})
+}
+
+// finish gives the pumps a while to read what the dead program wrote.
+func (c *capture) finish() {
+	for _, f := range c.files {
+		_ = f.SetReadDeadline(time.Now().Add(drainTime))
+	}
+	give := time.AfterFunc(drainTime, c.cancel)
+	go func() {
+		c.pumps.Wait()
+		give.Stop()
+		c.cancel()
+		close(c.drained)
+	}()
+}
+
+// keep takes apart what was read: whole lines are kept, the begun one is returned.
+func (c *capture) keep(begun, p []byte, isStderr bool) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		i := bytes.IndexByte(p, '\n')
+		part := p
+		if i >= 0 {
+			part = p[:i]
+		}
+		begun = append(begun, part[:min(len(part), lineBytes-min(lineBytes, len(begun)))]...)
+		if i < 0 {
+			return begun
+		}
+		slot := &c.lines[c.count%keepLines]
+		*slot = append((*slot)[:0], begun...)
+		c.count++
+		if isStderr {
+			c.traceLine(begun)
+		}
+		begun, p = begun[:0], p[i+1:]
+	}
+}
+
+// What the Go runtime prints before the stacks when it gives up, or is asked to by SIGQUIT.
+var crashBegins = [][]byte{[]byte("panic: "), []byte("fatal error: "), []byte("SIGQUIT: "), []byte("SIGABRT: "), []byte("runtime: "), []byte("unexpected fault address ")}
+
+// traceLine keeps a Go program's stacks, which are mostly longer than the last lines. The lock is held.
+func (c *capture) traceLine(line []byte) {
+	for _, begin := range crashBegins {
+		if bytes.HasPrefix(line, begin) {
+			if c.tracing = true; bytes.Contains(c.trace, []byte("\ngoroutine ")) {
+				c.trace = c.trace[:0] // those before were told and lived through
+			}
+		}
+	}
+	if c.tracing && len(c.trace)+len(line) < keepTrace {
+		c.trace = append(append(c.trace, line...), '\n')
+	}
+}
+
+// tail returns the last lines and the stacks, after waiting for the output's end, at most until ctx ends.
+func (c *capture) tail(ctx context.Context) (lines []string, trace []byte) {
+	select {
+	case <-c.drained:
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := max(0, c.count-keepLines); i < c.count; i++ {
+		lines = append(lines, string(bytes.ToValidUTF8(c.lines[i%keepLines], []byte("\uFFFD"))))
+	}
+	return lines, bytes.Clone(c.trace)
+}
