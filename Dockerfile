@@ -13,6 +13,7 @@ RUN --mount=type=cache,target=/go/pkg/mod \
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     cd docker/supercronic && go build -trimpath -ldflags '-s -w' -o /out/supercronic github.com/aptible/supercronic
 COPY app app
+COPY cmd cmd
 COPY pkg pkg
 COPY docker/listener docker/listener
 COPY docker/e2e/stubborn docker/e2e/stubborn
@@ -21,9 +22,9 @@ ARG PACKAGE=./app
 ARG VERSION=dev
 ARG COMMIT=
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    base=example.com/base-app/pkg/base && \
+    base=$(go list ./pkg/base) && \
     go build -trimpath -ldflags "-s -w -X $base.version=$VERSION -X $base.commit=$COMMIT" -o /out/app "$PACKAGE" && \
-    go build -trimpath -ldflags '-s -w' -o /out/listener ./docker/listener
+    go build -trimpath -ldflags '-s -w' -o /out/ ./cmd/monitor ./docker/listener
 COPY crontab /out/crontab
 RUN /out/supercronic -test /out/crontab
 
@@ -36,7 +37,7 @@ RUN apt-get update -qq && \
     useradd --uid 999 --gid 999 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin app && \
     install -d -o app -g app -m 0750 /data && \
     chown app:app /run
-COPY --from=build /out/app /out/listener /out/supercronic /usr/local/bin/
+COPY --from=build /out/app /out/monitor /out/listener /out/supercronic /usr/local/bin/
 COPY --chmod=0755 healthcheck.sh docker/entrypoint.sh /usr/local/bin/
 # Where supervisord and supervisorctl look by themselves.
 COPY supervisord.conf /etc/

@@ -3,7 +3,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null)
-BASE     = example.com/base-app/pkg/base
+BASE     = $(shell $(GO) list ./pkg/base)
 LDFLAGS  = -s -w -X $(BASE).version=$(VERSION) -X $(BASE).commit=$(COMMIT)
 # Linters have a go.mod of their own, so that a fork's module graph stays clean.
 TOOLS    = -modfile=.ci/tools/go.mod

@@ -16,32 +16,36 @@ if [ -n "$file" ] && ! url=$(cat "$file" 2>/dev/null); then
   say ERROR "the file with the address to ping can't be read; is it there, and may uid $(id -u) read it?"
   exit 1
 fi
+url=${url//[[:space:]]/}
 [ -n "$url" ] || exit 0
+# What is told goes behind the path, before a query.
+query=${url#"${url%%\?*}"} url=${url%%\?*} url=${url%/}
 
 # What supervisord knows of the app, as name=value lines: http://supervisord.org/api.html#supervisor.rpcinterface.SupervisorNamespaceRPCInterface.getProcessInfo
 # (the exit code of supervisorctl can't tell a crash from a stop).
 process_info() {
   curl -sS -m 5 --unix-socket /run/supervisor.sock http://localhost/RPC2 -H 'Content-Type: text/xml' -d \
     '<?xml version="1.0"?><methodCall><methodName>supervisor.getProcessInfo</methodName><params><param><value><string>app</string></value></param></params></methodCall>' |
-    tr -d '\n' | sed -E 's/<\/member>/\n/g' | sed -nE 's/.*<name>([a-z]+)<\/name><value><[a-z0-9]+>([^<]*)<.*/\1=\2/p'
+    tr -d '\n' | sed -E 's/<\/member>/\n/g' | sed -nE 's/.*<name>([a-zA-Z]+)<\/name><value><[a-z0-9]+>([^<]*)<.*/\1=\2/p'
 }
 
 stopped_on_purpose() {
   local info
   info=$(process_info) || return 1
   case $info in
-    *statename=STOPP*) return 0 ;; # STOPPING, STOPPED
+    *statename=STOPP*) return 0 ;;               # STOPPING, STOPPED
+    *faultString=SHUTDOWN_STATE*) return 0 ;; # supervisord itself is being stopped
     *statename=EXITED*) grep -qx exitstatus=0 <<<"$info" ;;
     *) return 1 ;;
   esac
 }
 
-# ping posts the text $2 to the check, with $1 behind its address; it gives up after five tries. The pauses grow, and
+# ping posts the text $2 to the check, with $1 behind its path; it gives up after five tries. The pauses grow, and
 # differ from host to host, so that many of them don't come back to a service in trouble at the same moment.
 ping() {
   local try
   for try in 1 2 3 4 5; do
-    if printf 'url = "%s%s"\n' "$url" "$1" | curl -fsS -m 10 -o /dev/null -K - --data-binary "$2" 2>/dev/null; then return 0; fi
+    if printf 'url = "%s%s%s"\n' "$url" "$1" "$query" | curl -fsS -m 10 -o /dev/null -K - --data-binary "$2" 2>/dev/null; then return 0; fi
     if [ "$try" -lt 5 ]; then sleep "$((try + RANDOM % (2 * try))).$((RANDOM % 10))"; fi
   done
   say WARN "the ping did not arrive"

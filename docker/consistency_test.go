@@ -99,12 +99,9 @@ func span(t *testing.T, text string) time.Duration {
 
 // Each rung of the ladder gets its time before the next one acts.
 func TestGraceTimesNest(t *testing.T) {
-	const (
-		// monitorKill is when the monitor between supervisord and the app will kill; it has its place before it exists.
-		monitorKill = 40 * time.Second
-		// reserve is what docker leaves beyond the stops of all programs, which come one after another.
-		reserve = 5 * time.Second
-	)
+	// reserve is what docker leaves beyond the stops of all programs, which come one after another.
+	const reserve = 5 * time.Second
+	monitorKill := span(t, find(t, "supervisord.conf", `^command=.*/monitor .*--stop-grace (\S+) .*-- /usr/local/bin/app$`)[0])
 	grace := span(t, find(t, "docs/settings.md", "^\\| `SHUTDOWN_GRACE` \\| a duration from \\S+ to (\\S+) ")[0])
 	forced := grace + span(t, find(t, "docs/settings.md", "SHUTDOWN_GRACE.*the forced end follows (\\S+) later")[0])
 	var app, sum time.Duration

@@ -11,7 +11,7 @@ say() { printf '{"level":"%s","msg":"%s","app":"entrypoint"}\n' "$1" "$2"; }
 reach() { timeout 2 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$1" "$2" 2>/dev/null; }
 
 wait_for=${WAIT_FOR:-} timeout=${WAIT_FOR_TIMEOUT:-60}
-read -ra targets <<<"${wait_for//,/ }"
+read -rd '' -a targets <<<"${wait_for//,/ }" || true # it ends with the text, lines and all
 for target in "${targets[@]}"; do
   if [[ ! $target =~ ^[A-Za-z0-9.:_-]+:[0-9]+$ ]]; then
     say ERROR "WAIT_FOR has an entry that is not host:port"

@@ -46,6 +46,9 @@ func newRecorder(t *testing.T, before func(int32) int) *recorder {
 				return
 			}
 		}
+		if q := req.URL.RawQuery; q != "" && q != "create=1" {
+			t.Errorf("want the query as it was, have %s", q)
+		}
 		r.pings <- req.Method + " " + req.URL.Path + " " + string(body)
 	})}
 	go func() { _ = server.Serve(l) }()
@@ -86,7 +89,7 @@ func overlay(t *testing.T, port int, environment, cron string) string {
 
 func TestAnOperatorsStopIsRespected(t *testing.T) {
 	r := newRecorder(t, nil)
-	s := newStack(t, overlay(t, r.port, "HC_PING_URL: "+r.url, onceAYear))
+	s := newStack(t, overlay(t, r.port, "HC_PING_URL: "+r.url+"/?create=1", onceAYear)) // what is told goes before the query
 	s.up()
 	s.kill("TERM", theApp)
 	s.awaitLog("exited: app (exit status 0; expected)", 1)
@@ -133,6 +136,8 @@ func TestPingsTellTheAppsRealHealthAndNeverTheAddress(t *testing.T) {
 		p := r.next(t)
 		return strings.HasPrefix(p, "POST "+thePath+" ") && strings.Contains(p, "base-app: ok, up ")
 	})
+	// With a hung monitor beside it: a living one would replace the app before anybody pings.
+	s.kill("STOP", theMonitor)
 	s.kill("STOP", theApp)
 	s.until("cron pings the failure of a hung app", func() bool {
 		p := r.next(t)
@@ -140,6 +145,7 @@ func TestPingsTellTheAppsRealHealthAndNeverTheAddress(t *testing.T) {
 	})
 	s.until("docker finds it unhealthy", func() bool { return s.inspect("{{.State.Health.Status}}") == "unhealthy" })
 	s.kill("CONT", theApp)
+	s.kill("CONT", theMonitor)
 	s.until("and its recovery", func() bool { return strings.HasPrefix(r.next(t), "POST "+thePath+" ") })
 	s.until("which docker sees too", func() bool { return s.inspect("{{.State.Health.Status}}") == "healthy" })
 	for what, text := range map[string]string{

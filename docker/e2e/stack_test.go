@@ -200,12 +200,12 @@ func (s *stack) process(id string) {
 	})
 }
 
-// pid returns the process id, inside the container, of the one process whose command line contains text.
+// pid returns the process id, inside the container, of a process whose command line begins with text.
 func (s *stack) pid(text string) string {
 	s.t.Helper()
 	for line := range strings.Lines(s.inside("sh", "-c", `for p in /proc/[0-9]*; do echo "${p#/proc/} $(tr '\0' ' ' <$p/cmdline 2>/dev/null)"; done`)) {
 		id, command, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if strings.Contains(command, text) && !strings.Contains(command, "sh -c") {
+		if strings.HasPrefix(command, text) {
 			return id
 		}
 	}
@@ -213,11 +213,24 @@ func (s *stack) pid(text string) string {
 	return ""
 }
 
+// hostPIDs returns the process ids, on the host, of the processes whose command line begins with text.
+func (s *stack) hostPIDs(text string) (pids []int) {
+	s.t.Helper()
+	for line := range strings.Lines(s.docker("top", s.id(), "-eo", "pid,args")) {
+		id, command, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if pid, err := strconv.Atoi(id); err == nil && strings.HasPrefix(strings.TrimSpace(command), text) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 const (
 	theApp        = "/usr/local/bin/app"
-	theCron       = "supercronic"
+	theMonitor    = "/usr/local/bin/monitor"
+	theCron       = "/usr/local/bin/supercronic"
 	theListener   = "/usr/local/bin/listener"
-	theSupervisor = "/usr/bin/supervisord"
+	theSupervisor = "/usr/bin/python3 /usr/bin/supervisord"
 )
 
 func (s *stack) kill(signal, text string) {

@@ -16,6 +16,7 @@ package base
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -218,19 +219,24 @@ func (p *program) start() int {
 	}
 	rt := newRuntime(s, build, logs, p.signals)
 	exit := rt.life.Run(func(context.Context) error {
-		err := p.body(rt, warnings)
-		rt.life.Stop(err)
-		rt.nanny.Wait(context.Background()) // the hooks are for after the workers; the forced end is the deadline
+		err := errGoexit
+		defer func() { // also when the app's run panics or ends its goroutine: the hooks are for after the workers
+			rt.life.Stop(err)
+			rt.nanny.Wait(context.Background()) // the forced end is the deadline
+		}()
+		err = fault.Recover("main", func() error { return p.body(rt, warnings) })
 		return err
 	})
 	exit.Version, exit.Commit = build.Version, build.Commit
-	lifecycle.Bounded(func() { rt.saveExit(exit) })
-	lifecycle.Bounded(func() { tellEnd(rt, exit) })
+	lifecycle.Save(func() { rt.saveExit(exit) })
+	lifecycle.Say(func() { tellEnd(rt, exit) })
 	if cause := context.Cause(rt.Context()); fault.Of(cause) == fault.KindConfig {
-		lifecycle.Bounded(func() { p.fail(cause) })
+		lifecycle.Say(func() { p.fail(cause) })
 	}
 	return exit.Code
 }
+
+var errGoexit = errors.New("the app's run was ended by runtime.Goexit")
 
 // body is what runs until the latch closes: what may be refused comes before anything is started.
 func (p *program) body(rt *Runtime, warnings []string) error {

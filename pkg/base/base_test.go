@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -141,5 +142,32 @@ func TestTwoWorkersOfOneNameEndTheProcess(t *testing.T) {
 	}, nil)
 	if code != 1 {
 		t.Errorf("want 1, have %d", code)
+	}
+}
+
+// Whatever way the app's run ends, the hooks come after the workers: they close what the workers use.
+func TestHooksComeAfterTheWorkersHoweverRunEnds(t *testing.T) {
+	for name, end := range map[string]func() error{
+		"an error": func() error { return errors.New("boom") },
+		"a panic":  func() error { panic("boom") },
+		"Goexit":   func() error { runtime.Goexit(); return nil },
+	} {
+		var worker, hook time.Time
+		code, _, _ := call(t, func(rt *Runtime) error {
+			rt.OnStop("hook", time.Second, func(context.Context) error { hook = time.Now(); return nil })
+			started := make(chan struct{})
+			rt.Go("worker", func(ctx context.Context) error {
+				close(started)
+				<-ctx.Done()
+				time.Sleep(50 * time.Millisecond)
+				worker = time.Now()
+				return nil
+			})
+			<-started
+			return end()
+		}, nil)
+		if code != 1 || worker.IsZero() || hook.Before(worker) {
+			t.Errorf("%s: want exit 1 and the hook after the worker, have %d, %v, %v", name, code, worker, hook)
+		}
 	}
 }

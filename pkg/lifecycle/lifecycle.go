@@ -35,8 +35,10 @@ const (
 	forceAfter = 5 * time.Second
 	// stuckAfter is how long the end may take once a worker is known to be stuck: it won't come back.
 	stuckAfter = time.Second
-	// lastWords bounds what is written after the end is decided, when the log or the disk may be what hangs.
+	// lastWords bounds what is logged after the end is decided, when the log may be what hangs.
 	lastWords = 500 * time.Millisecond
+	// saveTime bounds the writing of last_exit.json: with the last words it still ends before the monitor kills.
+	saveTime = 3 * time.Second
 )
 
 // Options configures a Life.
@@ -192,10 +194,16 @@ func wait(c <-chan struct{}, d time.Duration) {
 	}
 }
 
-// Bounded calls fn in a goroutine of its own and waits for it at most as long as last words may take. It is for what
-// is written when the log or the disk may be what hangs.
-func Bounded(fn func()) {
+// Save calls fn in a goroutine of its own and waits for it as long as the supervisors above still do after a forced
+// end. It is for keeping the exit: a disk may be slow, but the next start wants to know.
+func Save(fn func()) { bounded(fn, saveTime) }
+
+// Say calls fn in a goroutine of its own and waits for it for half a second. It is for last words, when the log may be
+// what hangs.
+func Say(fn func()) { bounded(fn, lastWords) }
+
+func bounded(fn func(), d time.Duration) {
 	done := make(chan struct{})
 	go func() { defer close(done); fn() }()
-	wait(done, lastWords)
+	wait(done, d)
 }

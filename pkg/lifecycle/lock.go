@@ -47,6 +47,10 @@ func OpenFolder(dir string) (*Folder, error) {
 		f.Close()
 		return nil, err
 	}
+	stale, _ := filepath.Glob(filepath.Join(dir, "."+lastExit+"-*")) // of a run that was killed while it saved its exit
+	for _, path := range stale {
+		_ = os.Remove(path)
+	}
 	return folder, nil
 }
 
@@ -105,7 +109,7 @@ func (f *Folder) Previous() (e Exit, vanished, first bool) {
 // and returns how many files it removed. What is missing is no error.
 func Cleanup(dir string, age time.Duration) (removed int, err error) {
 	var files []string
-	for _, pattern := range []string{"dumps/*", "crashes/2*"} {
+	for _, pattern := range []string{"dumps/*", "crashes/[^r]*"} {
 		list, globErr := filepath.Glob(filepath.Join(dir, pattern))
 		files, err = append(files, list...), errors.Join(err, globErr)
 	}

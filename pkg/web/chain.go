@@ -47,6 +47,9 @@ func identified(next http.Handler, withAttrs func(context.Context, ...slog.Attr)
 			ctx = withAttrs(ctx, slog.String("request_id", x.id))
 		}
 		next.ServeHTTP(x, r.WithContext(ctx))
+		if x.status == 0 { // the handler said nothing: net/http answers 200 for it
+			x.hangUp()
+		}
 	})
 }
 
@@ -211,11 +214,16 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	if x.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		x.status = status
-		if x.draining.Load() {
-			x.Header().Set("Connection", "close")
-		}
+		x.hangUp()
 	}
 	x.ResponseWriter.WriteHeader(status)
+}
+
+// hangUp makes this the last answer of its connection if the server drains.
+func (x *exchange) hangUp() {
+	if x.draining.Load() {
+		x.Header().Set("Connection", "close")
+	}
 }
 
 func (x *exchange) unrouted(status int) bool {
