@@ -32,41 +32,50 @@ type child struct {
 	reaped bool // its pid may be another's: no signal any more
 }
 
-// spawn starts the program in a group of its own. The calling goroutine must be locked to its thread and outlive the
-// program: the program is killed when that thread ends (PR_SET_PDEATHSIG), so that it never outlives the monitor.
-func spawn(s *settings, env []string, stdout, stderr *sink) (*child, error) {
+// outlets are the pipes for the output of the next life. They are made in advance: a restart must not wait for them.
+type outlets struct {
+	outR, errR *os.File
+	outW, errW int
+}
+
+func newOutlets() (*outlets, error) {
 	outR, outW, err := pipe()
 	if err != nil {
 		return nil, err
 	}
 	errR, errW, err := pipe()
 	if err != nil {
-		outR.Close()
-		syscall.Close(outW)
-		return nil, err
+		return nil, errors.Join(err, outR.Close(), syscall.Close(outW))
 	}
-	in, err := stdin(s.std.in)
-	if err == nil {
-		c := &child{ended: make(chan syscall.WaitStatus, 1), out: newCapture()}
-		c.pid, err = syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: env, Files: []uintptr{in.Fd(), uintptr(outW), uintptr(errW)},
-			Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}})
-		syscall.Close(outW)
-		syscall.Close(errW)
-		if in != s.std.in {
-			in.Close()
-		}
-		if err == nil {
-			c.started = time.Now()
-			c.mark, _ = readStat(c.pid)
-			c.out.pump(outR, stdout, false)
-			c.out.pump(errR, stderr, true)
-			go c.wait()
-			return c, nil
-		}
+	return &outlets{outR, errR, outW, errW}, nil
+}
+
+// closeOurs closes the ends that the program has; ends of which the program has none are closed too.
+func (o *outlets) closeOurs(unused bool) {
+	_ = syscall.Close(o.outW)
+	_ = syscall.Close(o.errW)
+	if unused {
+		o.outR.Close()
+		o.errR.Close()
 	}
-	outR.Close()
-	errR.Close()
-	return nil, &os.PathError{Op: "start", Path: s.path, Err: err}
+}
+
+// spawn starts the program in a group of its own. The calling goroutine must be locked to its thread and outlive the
+// program: the program is killed when that thread ends (PR_SET_PDEATHSIG), so that it never outlives the monitor.
+// It takes the outlets.
+func spawn(s *settings, env []string, stdin *os.File, o *outlets, stdout, stderr *sink) (*child, error) {
+	pid, err := syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: env, Files: []uintptr{stdin.Fd(), uintptr(o.outW), uintptr(o.errW)},
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}})
+	o.closeOurs(err != nil)
+	if err != nil {
+		return nil, &os.PathError{Op: "start", Path: s.path, Err: err}
+	}
+	c := &child{pid: pid, started: time.Now(), ended: make(chan syscall.WaitStatus, 1), out: newCapture()}
+	c.mark, _ = readStat(pid)
+	c.out.pump(o.outR, stdout, false)
+	c.out.pump(o.errR, stderr, true)
+	go c.wait()
+	return c, nil
 }
 
 // pipe returns a read end that knows deadlines, and a write end that blocks, as programs expect it.
@@ -81,9 +90,9 @@ func pipe() (r *os.File, w int, err error) {
 	return os.NewFile(uintptr(p[0]), "|0"), p[1], nil
 }
 
-// stdin returns what the program reads: what we have, but no terminal, since a background group that reads from one
+// input returns what the program reads: what we have, but no terminal, since a background group that reads from one
 // is stopped.
-func stdin(own *os.File) (*os.File, error) {
+func input(own *os.File) (*os.File, error) {
 	if own == nil || term.IsTerminal(int(own.Fd())) {
 		return os.Open(os.DevNull)
 	}
@@ -109,9 +118,9 @@ func (c *child) wait() {
 	}
 	c.reaped = true
 	c.mu.Unlock()
-	c.out.finish()
 	awaitGroup(c.pid)
 	c.ended <- status
+	c.out.finish()
 }
 
 // awaitGroup waits until nobody lives in a group that was killed. Mostly there is nobody, and that is known at once.

@@ -162,8 +162,15 @@ func lookup(env []string, name string) string {
 
 // with returns the environment with a variable set.
 func with(env []string, name, value string) []string {
-	env = slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, name+"=") })
-	return append(env, name+"="+value)
+	return append(without(env, name), name+"="+value)
+}
+
+// without returns the environment without some variables.
+func without(env []string, names ...string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return slices.Contains(names, name)
+	})
 }
 
 // settings checks the flags of run.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -47,7 +48,10 @@ type monitor struct {
 	restarts   *restarts
 	counts     map[reason]int
 	lastReason string
-	pending    *job // the report of the last end, handed over when the next start is done
+	pending    *job   // the report of the last end, handed over when the next start is done
+	told       func() // likewise, what is to be said of the last end
+	next       *outlets
+	stdin      *os.File
 }
 
 // watchOver sets everything up, supervises, and clears up. It returns the exit code.
@@ -58,6 +62,7 @@ func watchOver(s settings) int {
 	// PIPE too: whoever reads our output may go, the program stays.
 	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGPIPE)
 	defer signal.Stop(m.signals)
+	defer m.oom.close()
 
 	l, last, err := takeLock(besides(s.heartbeat, s.dataDir, ".lock"))
 	if err != nil {
@@ -105,7 +110,11 @@ func (m *monitor) serve(killed int) (code int, err error) {
 	}
 	m.register(ctl)
 	m.reports = newReporter(&m.set, m.tell)
-	m.env = m.environment(beats.Endpoint())
+	m.env = without(m.environment(beats.Endpoint()), heartbeat.EnvRestarts, heartbeat.EnvLastReason)
+	if m.stdin, err = input(m.set.std.in); err != nil {
+		return 0, fmt.Errorf("start: %w", err)
+	}
+	defer m.clear()
 	if killed > 0 {
 		m.tell.note("killed what a former monitor had left", "processes", killed)
 	}
@@ -127,6 +136,16 @@ func (m *monitor) serve(killed int) (code int, err error) {
 	cancel()
 	bounded(endTime, tasks.Wait)
 	return code, err
+}
+
+// clear gives back what supervise held for the next life.
+func (m *monitor) clear() {
+	if m.next != nil {
+		m.next.closeOurs(true)
+	}
+	if m.stdin != m.set.std.in {
+		m.stdin.Close()
+	}
 }
 
 // taken adds to an address that can't be had what to do about it here.
@@ -170,12 +189,19 @@ func (m *monitor) environment(beats string) []string {
 	return env
 }
 
-// start starts the program.
+// start starts the program. Whatever can wait comes after the fork.
 func (m *monitor) start() (*child, error) {
 	n := m.total()
-	m.tell.blank()
-	env := with(with(m.env, heartbeat.EnvRestarts, strconv.Itoa(n)), heartbeat.EnvLastReason, m.lastReason)
-	c, err := spawn(&m.set, env, m.stdout, m.stderr)
+	o, err := m.next, error(nil)
+	if m.next = nil; o == nil {
+		o, err = newOutlets()
+	}
+	var c *child
+	if err == nil {
+		env := append(m.env[:len(m.env):len(m.env)], heartbeat.EnvRestarts+"="+strconv.Itoa(n), heartbeat.EnvLastReason+"="+m.lastReason)
+		c, err = spawn(&m.set, env, m.stdin, o, m.stdout, m.stderr)
+	}
+	m.tellLast()
 	if err != nil {
 		return nil, err
 	}
@@ -184,12 +210,22 @@ func (m *monitor) start() (*child, error) {
 	m.mu.Unlock()
 	m.lock.note(c)
 	m.oom.mark()
+	m.tell.blank()
 	m.tell.running(strings.Join(m.set.argv, " "), c.pid, n)
 	select { // an order that came before was for the one before
 	case <-m.panics:
 	default:
 	}
+	m.next, _ = newOutlets() // it is tried again when they are needed
 	return c, nil
+}
+
+// tellLast says of the last end what could not be said before the restart.
+func (m *monitor) tellLast() {
+	if m.told != nil {
+		m.told()
+		m.told = nil
+	}
 }
 
 func (m *monitor) total() int { return m.counts[dying] + m.counts[neverDying] + m.counts[aberrant] }
@@ -210,23 +246,26 @@ func (m *monitor) supervise() (int, error) {
 			m.tell.exiting(o.code())
 			return o.code(), nil
 		}
-		m.tell.ended(o)
+		m.told = func() { m.tell.ended(o) }
 		m.lastReason = string(o.reason) + ": " + o.String()
 		m.pending = &job{outcome: o, restarts: m.total(), out: o.out}
 		if code := o.code(); o.reason == dying && (code == fault.ExitConfig || code == fault.ExitUsage) {
+			m.tellLast()
 			m.submit()
 			m.tell.exiting(code)
 			return code, nil
 		}
 		pause, ok := m.restarts.next(o.started, time.Now(), o.reason == aberrant)
 		if !ok {
+			m.tellLast()
 			m.submit()
 			m.tell.budgetSpent(m.set.budget)
 			m.tell.exiting(o.code())
 			return o.code(), nil
 		}
 		m.counts[o.reason]++
-		m.tell.restarting(pause, m.counts)
+		counts := maps.Clone(m.counts)
+		m.told = func() { m.tell.ended(o); m.tell.restarting(pause, counts) }
 		if pause > 0 && m.pauseFor(pause) {
 			m.tell.exiting(fault.ExitClean)
 			return fault.ExitClean, nil
@@ -244,6 +283,7 @@ func (m *monitor) submit() {
 
 // pauseFor waits before a restart. It returns true if the monitor is told to stop instead.
 func (m *monitor) pauseFor(pause time.Duration) (stop bool) {
+	m.tellLast()
 	m.lock.note(nil)
 	m.submit()
 	timer := time.NewTimer(pause)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,7 +13,7 @@ import (
 // cgroup v2, memory.oom_control of v1 (https://docs.kernel.org/admin-guide/cgroup-v2.html). A process that was killed
 // with KILL by nobody here, while this grew, was killed for that.
 type oomCounter struct {
-	path string // empty: not to be known
+	f    *os.File // nil: not to be known
 	last uint64
 }
 
@@ -19,8 +21,8 @@ func newOOMCounter() *oomCounter {
 	groups, _ := os.ReadFile("/proc/self/cgroup")
 	c := &oomCounter{}
 	for _, path := range oomFiles(string(groups)) {
-		if _, err := os.Stat(path); err == nil {
-			c.path = path
+		if f, err := os.Open(path); err == nil {
+			c.f = f
 			break
 		}
 	}
@@ -51,14 +53,15 @@ func oomFiles(groups string) (list []string) {
 }
 
 func (c *oomCounter) read() uint64 {
-	if c.path == "" {
+	if c.f == nil {
 		return 0
 	}
-	text, err := os.ReadFile(c.path)
-	if err != nil {
+	buf := make([]byte, 512) // such files have a few short lines
+	n, err := c.f.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return c.last
 	}
-	return oomKills(string(text))
+	return oomKills(string(buf[:n]))
 }
 
 // oomKills finds the line "oom_kill 3", which both files have.
@@ -76,3 +79,9 @@ func (c *oomCounter) mark() { c.last = c.read() }
 
 // grown says whether the kernel has killed since the mark.
 func (c *oomCounter) grown() bool { return c.read() > c.last }
+
+func (c *oomCounter) close() {
+	if c.f != nil {
+		c.f.Close()
+	}
+}

@@ -14,6 +14,8 @@ const (
 	keepLines = 200      // of it that a report tells
 	lineBytes = 4 << 10  // of each; the rest is left out
 	keepTrace = 512 << 10
+	// How long a line that the program has begun may take: those that write in pieces do so at once.
+	lineTime = 50 * time.Millisecond
 )
 
 // sink is one of the monitor's own outputs. Whoever writes has the turn; a write may block for as long as nobody reads.
@@ -29,20 +31,38 @@ func newSink(w io.Writer) *sink {
 	return s
 }
 
-// write passes bytes on unchanged. It waits for its turn until ctx ends. Errors are nothing to it: the program goes
-// on without whoever read its output.
-func (s *sink) write(ctx context.Context, p []byte, own bool) {
+// write passes the program's bytes on unchanged. It waits for its turn until ctx ends. Errors are nothing to it: the
+// program goes on without whoever read its output.
+func (s *sink) write(ctx context.Context, p []byte) {
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
 		return
 	}
 	defer func() { s.turn <- struct{}{} }()
-	if own && s.midLine {
-		_, _ = s.w.Write([]byte("\n")) // our line is not part of the program's
-	}
 	_, _ = s.w.Write(p)
 	s.midLine = len(p) > 0 && p[len(p)-1] != '\n'
+}
+
+// writeOwn writes a line of the monitor's between lines of the program's. One that the program has begun it lets
+// end; a prompt, which never does, gets a line break.
+func (s *sink) writeOwn(line []byte) {
+	begin := time.Now()
+	for {
+		<-s.turn
+		if s.midLine && time.Since(begin) < lineTime {
+			s.turn <- struct{}{}
+			<-time.After(lineTime / 10)
+			continue
+		}
+		break
+	}
+	defer func() { s.turn <- struct{}{} }()
+	if s.midLine {
+		_, _ = s.w.Write([]byte("\n"))
+	}
+	_, _ = s.w.Write(line)
+	s.midLine = false
 }
 
 // capture passes a program's output on, and keeps the end of it.
@@ -77,7 +97,7 @@ func (c *capture) pump(r *os.File, to *sink, isStderr bool) {
 			n, err := r.Read(buf)
 			if n > 0 {
 				line = c.keep(line, buf[:n], isStderr)
-				to.write(c.ctx, buf[:n], false)
+				to.write(c.ctx, buf[:n])
 			}
 			if err != nil { // the end, or finish's deadline
 				if len(line) > 0 {

@@ -19,6 +19,7 @@ import (
 const (
 	keepReports = 20                     // a bad night's worth
 	reportQueue = 8                      // ends whose reports wait; more are left out and counted in the log
+	reportDelay = 10 * time.Millisecond  // the new life has the processors first
 	tailTime    = 500 * time.Millisecond // for the last of the output to come
 	hookTime    = 10 * time.Second       // for --on-crash
 	reportEnd   = 3 * time.Second        // that the monitor's own end waits for reports
@@ -54,21 +55,28 @@ type report struct {
 
 // reporter writes crash reports, one after another, beside the supervision.
 type reporter struct {
-	set  *settings
-	tell *teller
-	jobs chan job
-	ctx  context.Context
-	stop context.CancelFunc
-	done chan struct{}
-	born time.Time
+	set     *settings
+	tell    *teller
+	jobs    chan job
+	ctx     context.Context
+	stop    context.CancelFunc
+	done    chan struct{}
+	closing chan struct{}
+	born    time.Time
 }
 
 func newReporter(s *settings, t *teller) *reporter {
-	r := &reporter{set: s, tell: t, jobs: make(chan job, reportQueue), done: make(chan struct{}), born: time.Now()}
+	r := &reporter{set: s, tell: t, jobs: make(chan job, reportQueue), done: make(chan struct{}), closing: make(chan struct{}), born: time.Now()}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	go func() {
 		defer close(r.done)
 		for j := range r.jobs {
+			timer := time.NewTimer(reportDelay)
+			select {
+			case <-timer.C:
+			case <-r.closing:
+			}
+			timer.Stop()
 			r.make(j)
 		}
 	}()
@@ -87,6 +95,7 @@ func (r *reporter) submit(j job) {
 // close waits a while for the reports that were submitted; what takes longer is cut short.
 func (r *reporter) close() {
 	close(r.jobs)
+	close(r.closing)
 	timer := time.AfterFunc(reportEnd, r.stop)
 	defer timer.Stop()
 	defer r.stop()

@@ -125,7 +125,12 @@ func TestOutOfMemoryIsRecognised(t *testing.T) {
 		}
 	}
 	set(1)
-	c := &oomCounter{path: file}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c := &oomCounter{f: f}
 	c.mark()
 	if c.grown() {
 		t.Error("nobody was killed")
@@ -207,6 +212,18 @@ func TestCapture(t *testing.T) {
 	if lines, _ := c.tail(context.Background()); len(lines) != keepLines || lines[0] != "line 800" || lines[keepLines-1] != "line 999" {
 		t.Errorf("have %d lines: %q…", len(lines), lines[0])
 	}
+}
+
+// A program that writes a line in pieces gets none of ours in between, and a prompt gets its line ended.
+func TestLinesStayWhole(t *testing.T) {
+	p := start(t, folder(t), "-t", "0", "--backoff", "0", "--", "sh", "-c", `printf "one "; printf "two\n"; exit 1`)
+	p.exits(1) // the budget of 5 is spent
+	if have, want := strings.Count(p.log(), "one two\n"), 6; have != want {
+		t.Errorf("want %d whole lines, have %d:\n%s", want, have, p.log())
+	}
+	p = start(t, folder(t), "-t", "0", "--", "sh", "-c", `printf "prompt> "; sleep 0.1`)
+	p.exits(0)
+	p.await(`(?m)^prompt> \n`)
 }
 
 func TestStat(t *testing.T) {

@@ -49,9 +49,9 @@ func newTeller(s *settings, out, err *sink) (*teller, error) {
 		Level: slog.LevelWarn, Format: "console", Syslog: "off", Out: lines{t}}
 	if s.json {
 		o.Level, o.Format = slog.LevelInfo, "json"
-	}
-	if s.verbose {
-		o.Level = slog.LevelDebug
+		if s.verbose {
+			o.Level = slog.LevelDebug
+		}
 	}
 	var e error
 	if t.log, e = logging.New(o); e != nil {
@@ -67,7 +67,7 @@ func (t *teller) print() {
 	for quit := t.quit; ; {
 		select {
 		case l := <-t.queue:
-			l.to.write(context.Background(), l.text, true)
+			l.to.writeOwn(l.text)
 			continue
 		default:
 		}
@@ -76,7 +76,7 @@ func (t *teller) print() {
 		}
 		select {
 		case l := <-t.queue:
-			l.to.write(context.Background(), l.text, true)
+			l.to.writeOwn(l.text)
 		case <-quit:
 			quit = nil
 		}
