@@ -190,8 +190,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	// Not http.Server.Shutdown or SetKeepAlivesEnabled: they close idle connections at once, though the next request may be
 	// on its way, wait five seconds for the silent ones, and poll.
-	_ = s.conns.Close()
 	s.draining.Store(true)
+	_ = s.conns.Close()
 	<-failed
 	return s.finish()
 }
