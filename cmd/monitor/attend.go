@@ -243,8 +243,5 @@ func (a *attendance) end(status syscall.WaitStatus) outcome {
 	if status.Signaled() && status.Signal() == syscall.SIGKILL && a.stage != killed {
 		o.oom = a.oom.grown()
 	}
-	if o.stopped {
-		bounded(tellEnd, func() { <-a.c.out.drained })
-	}
 	return o
 }

@@ -62,15 +62,15 @@ func (o *outlets) closeOurs(unused bool) {
 
 // spawn starts the program in a group of its own. The calling goroutine must be locked to its thread and outlive the
 // program: the program is killed when that thread ends (PR_SET_PDEATHSIG), so that it never outlives the monitor.
-// It takes the outlets.
-func spawn(s *settings, env []string, stdin *os.File, o *outlets, stdout, stderr *sink) (*child, error) {
+// It takes the outlets; last is what took the output of the life before, nil for the first.
+func spawn(s *settings, env []string, stdin *os.File, o *outlets, last *capture, stdout, stderr *sink) (*child, error) {
 	pid, err := syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: env, Files: []uintptr{stdin.Fd(), uintptr(o.outW), uintptr(o.errW)},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}})
 	o.closeOurs(err != nil)
 	if err != nil {
 		return nil, &os.PathError{Op: "start", Path: s.path, Err: err}
 	}
-	c := &child{pid: pid, started: time.Now(), ended: make(chan syscall.WaitStatus, 1), out: newCapture()}
+	c := &child{pid: pid, started: time.Now(), ended: make(chan syscall.WaitStatus, 1), out: newCapture(last)}
 	c.mark, _ = readStat(pid)
 	c.out.pump(o.outR, stdout, false)
 	c.out.pump(o.errR, stderr, true)

@@ -272,6 +272,21 @@ func TestAThousandCrashesLeaveNothing(t *testing.T) {
 	}
 }
 
+func TestTheLastOfTheOutputIsPassedOn(t *testing.T) {
+	for _, end := range []string{"exit:0", "exit:3", "hang"} {
+		p := start(t, folder(t), "-t", "0", "--budget", "0/60s", "--", "puppet", "many:20000", "pid:pids", end)
+		p.life(1)
+		code := map[string]int{"exit:0": 0, "exit:3": 3, "hang": 143}[end]
+		if end == "hang" {
+			p.signal(syscall.SIGTERM)
+		}
+		p.exits(code)
+		if have, want := strings.Count(p.log(), "\nline "), 20000; have != want {
+			t.Errorf("%s: want %d lines, have %d", end, want, have)
+		}
+	}
+}
+
 func Example() {
 	dir, _ := os.MkdirTemp("", "mon")
 	defer os.RemoveAll(dir)

@@ -48,8 +48,9 @@ type monitor struct {
 	restarts   *restarts
 	counts     map[reason]int
 	lastReason string
-	pending    *job   // the report of the last end, handed over when the next start is done
-	told       func() // likewise, what is to be said of the last end
+	pending    *job     // the report of the last end, handed over when the next start is done
+	told       func()   // likewise, what is to be said of the last end
+	out        *capture // of the last life
 	next       *outlets
 	stdin      *os.File
 }
@@ -131,6 +132,9 @@ func (m *monitor) serve(killed int) (code int, err error) {
 	}()
 	<-done
 	m.lock.note(nil)
+	if m.out != nil { // all that the program said is passed on, if somebody reads it
+		bounded(drainTime+tellEnd, func() { <-m.out.drained })
+	}
 	m.reports.close()
 	close(m.over)
 	cancel()
@@ -199,7 +203,7 @@ func (m *monitor) start() (*child, error) {
 	var c *child
 	if err == nil {
 		env := append(m.env[:len(m.env):len(m.env)], heartbeat.EnvRestarts+"="+strconv.Itoa(n), heartbeat.EnvLastReason+"="+m.lastReason)
-		c, err = spawn(&m.set, env, m.stdin, o, m.stdout, m.stderr)
+		c, err = spawn(&m.set, env, m.stdin, o, m.out, m.stdout, m.stderr)
 	}
 	m.tellLast()
 	if err != nil {
@@ -208,6 +212,7 @@ func (m *monitor) start() (*child, error) {
 	m.mu.Lock()
 	m.watch.Start(c.started, c.pid)
 	m.mu.Unlock()
+	m.out = c.out
 	m.lock.note(c)
 	m.oom.mark()
 	m.tell.blank()

@@ -73,6 +73,7 @@ type capture struct {
 	trace   []byte
 	tracing bool
 
+	before  <-chan struct{} // closed when the life before has said all; nil if there is none
 	files   []*os.File
 	pumps   sync.WaitGroup
 	ctx     context.Context // of waiting for a turn; ends some time after the program
@@ -80,8 +81,12 @@ type capture struct {
 	drained chan struct{} // closed when all of the output is here
 }
 
-func newCapture() *capture {
+// newCapture returns one whose pumps let those of the life before finish, so that lives don't mix.
+func newCapture(last *capture) *capture {
 	c := &capture{drained: make(chan struct{})}
+	if last != nil {
+		c.before = last.ctx.Done()
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -91,6 +96,9 @@ func (c *capture) pump(r *os.File, to *sink, isStderr bool) {
 	c.files = append(c.files, r)
 	c.pumps.Go(func() {
 		defer r.Close()
+		if c.before != nil {
+			<-c.before // at most drainTime after that life's end
+		}
 		buf := make([]byte, pumpBytes)
 		var line []byte
 		for {

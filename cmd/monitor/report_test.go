@@ -191,7 +191,7 @@ func TestARealOutOfMemoryKill(t *testing.T) {
 }
 
 func TestCapture(t *testing.T) {
-	c := newCapture()
+	c := newCapture(nil)
 	var begun []byte
 	begun = c.keep(begun, []byte("one\ntw"), false)
 	begun = c.keep(begun, []byte("o\n\npanic: recovered\ngoroutine 1 [running]:\n"), true)
