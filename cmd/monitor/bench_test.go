@@ -73,6 +73,12 @@ func monitorFor(b *testing.B, args ...string) *exec.Cmd {
 
 // Kill -9 of the program until it runs again, beside a bare fork and exec of the same program, one after the other.
 func BenchmarkCrashToRestart(b *testing.B) {
+	// After the report is written, and after the monitor has given its memory back.
+	b.Run("busy", func(b *testing.B) { crashToRestart(b, 20*time.Millisecond) })
+	b.Run("idle", func(b *testing.B) { crashToRestart(b, 3*idleTime/2) })
+}
+
+func crashToRestart(b *testing.B, gap time.Duration) {
 	l := newLives(b)
 	monitorFor(b, append([]string{"-t", "0", "--backoff", "0", "--budget", "1000000/60s", "--"}, l.argv()...)...)
 	pid := l.next(b)
@@ -97,7 +103,7 @@ func BenchmarkCrashToRestart(b *testing.B) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		pid = l.next(b)
 		restart = append(restart, time.Since(begin))
-		time.Sleep(20 * time.Millisecond) // the report is written; crashes don't come in a row
+		time.Sleep(gap)
 	}
 	r, s := report1(b, "restart-ms", restart), report1(b, "bare-ms", bare)
 	report1(b, "death-ms", death) // which is part of the restart, and of no supervisor's making

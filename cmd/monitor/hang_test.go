@@ -63,7 +63,7 @@ func TestAHangIsDealtWithInTime(t *testing.T) {
 // A paused virtual machine stops both. It is not the program's fault.
 func TestAPauseOfBothIsNoHang(t *testing.T) {
 	t.Parallel()
-	p := start(t, folder(t), "-t", "0.3", "--", "puppet", "pid:pids", "beat:20ms", "say:ready", "sleep:1h")
+	p := start(t, folder(t), "-t", "0.4", "-m", "1", "--startup-grace", "5", "--", "puppet", "pid:pids", "beat:20ms", "say:ready", "sleep:1h")
 	p.ready()
 	pid := p.life(1)
 	eventually(t, "beats", func() bool { return p.status().Beats > 3 })
@@ -71,7 +71,7 @@ func TestAPauseOfBothIsNoHang(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second) // far more than the 600 ms of silence that are allowed
+	time.Sleep(time.Second) // far more than the 400 ms of silence that are allowed
 	p.signal(syscall.SIGCONT)
 	time.Sleep(50 * time.Millisecond) // the program comes back later than the monitor
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {

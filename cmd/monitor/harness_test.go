@@ -107,7 +107,7 @@ func puppet() {
 		case "hang":
 			stack.Labelled(context.Background(), "processor", func(context.Context) { <-make(chan int) })
 		case "busy":
-			for {
+			for i := 0; ; i++ {
 			}
 		case "panic":
 			panic(value)

@@ -19,7 +19,8 @@ import (
 const (
 	keepReports = 20                     // a bad night's worth
 	reportQueue = 8                      // ends whose reports wait; more are left out and counted in the log
-	reportDelay = 10 * time.Millisecond  // the new life has the processors first
+	reportDelay = 10 * time.Millisecond  // that the new life has the processors for itself
+	idleTime    = time.Second            // after start or a report, until the memory for it is given back
 	tailTime    = 500 * time.Millisecond // for the last of the output to come
 	hookTime    = 10 * time.Second       // for --on-crash
 	reportEnd   = 3 * time.Second        // that the monitor's own end waits for reports
@@ -70,17 +71,33 @@ func newReporter(s *settings, t *teller) *reporter {
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	go func() {
 		defer close(r.done)
-		for j := range r.jobs {
-			timer := time.NewTimer(reportDelay)
+		idle := time.NewTimer(idleTime)
+		defer idle.Stop()
+		for {
 			select {
-			case <-timer.C:
-			case <-r.closing:
+			case j, ok := <-r.jobs:
+				if !ok {
+					return
+				}
+				r.giveWay()
+				r.make(j)
+				idle.Reset(idleTime)
+			case <-idle.C:
+				shrink()
 			}
-			timer.Stop()
-			r.make(j)
 		}
 	}()
 	return r
+}
+
+// giveWay lets the new life have the processors first.
+func (r *reporter) giveWay() {
+	timer := time.NewTimer(reportDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.closing:
+	}
 }
 
 // submit takes a job, or leaves it out if too many wait. It does not block.

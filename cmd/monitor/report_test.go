@@ -207,7 +207,7 @@ func TestCapture(t *testing.T) {
 		t.Errorf("have %v", have)
 	}
 	for i := range 1000 {
-		begun = c.keep(nil, fmt.Appendf(nil, "line %d\n", i), false)
+		c.keep(nil, fmt.Appendf(nil, "line %d\n", i), false)
 	}
 	if lines, _ := c.tail(context.Background()); len(lines) != keepLines || lines[0] != "line 800" || lines[keepLines-1] != "line 999" {
 		t.Errorf("have %d lines: %q…", len(lines), lines[0])

@@ -66,7 +66,7 @@ func run(args []string, out io.Writer) int {
 			return 0
 		case random.Float64() < hangShare:
 			fmt.Fprintln(out, "[naughty_worker] Hanging for ever ...")
-			for { // a true hang: neither work nor a way out
+			for i := 0; ; i++ { // a true hang: neither work nor a way out
 			}
 		}
 	}
