@@ -17,8 +17,8 @@ help: ## list the targets
 run: ## start the app in this terminal
 	$(GO) run ./app
 
-build: ## build a static, stripped binary: bin/app
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/app ./app
+build: ## build static, stripped binaries: bin/app, bin/monitor
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./app ./cmd/monitor
 
 test: ## all tests, with the race detector, in random order
 	$(GO) test -race -shuffle=on ./...
@@ -58,7 +58,7 @@ e2e: ## test the container on this machine's Docker engine, 4 minutes; docs/cont
 	$(GO) test -tags e2e -count=1 -v -timeout 15m ./docker/e2e
 
 cover: ## coverage of the tests, by package and in all
-	$(GO) test -coverprofile=cover.out -coverpkg=./pkg/...,./app/... ./... | tail -n +1
+	$(GO) test -coverprofile=cover.out -coverpkg=./pkg/...,./app/...,./cmd/... ./... | tail -n +1
 	$(GO) tool cover -func=cover.out | tail -n 1
 
 docs: ## generate docs/settings.md
