@@ -175,7 +175,7 @@ func (a *attendance) judge() {
 
 func (a *attendance) signal(s syscall.Signal) {
 	switch s {
-	case syscall.SIGTERM, syscall.SIGINT:
+	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
 		a.stop(s, s.String())
 	case syscall.SIGHUP, syscall.SIGUSR1:
 		a.c.signal(s)

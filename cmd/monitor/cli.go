@@ -185,6 +185,8 @@ func (f *flags) settings(argv, env []string, std streams) (settings, error) {
 	switch {
 	case len(argv) == 0:
 		return s, &fault.Error{Kind: fault.KindUsage, Hint: hint, Err: errors.New("no program to run")}
+	case s.heartbeat == s.command:
+		return s, fault.Usage("-b and -c are the same address")
 	case s.misses < 1:
 		return s, fault.Usage("--misses-allowed is %d, and at least 1", s.misses)
 	case s.timeout < 0 || s.stopGrace < 0 || s.backoff < 0:

@@ -61,13 +61,16 @@ func watchOver(s settings) int {
 		panics: make(chan string, 1), sooner: make(chan struct{}, 1), over: make(chan struct{}), restarts: newRestarts(s.budget, s.backoff), counts: map[reason]int{}, oom: newOOMCounter()}
 	m.watch = heartbeat.Watch{Timeout: s.timeout, Misses: s.misses, Startup: s.startup}
 	// PIPE too: whoever reads our output may go, the program stays.
-	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGPIPE)
+	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGPIPE)
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signal.Notify(m.signals, syscall.SIGHUP)
+	}
 	defer signal.Stop(m.signals)
 	defer m.oom.close()
 
 	l, last, err := takeLock(besides(s.heartbeat, s.dataDir, ".lock"))
 	if err != nil {
-		return fail(s.std.err, err)
+		return refuse(s, err)
 	}
 	m.lock = l
 	defer l.f.Close()
@@ -75,14 +78,20 @@ func watchOver(s settings) int {
 	m.lock.note(nil)
 
 	if m.tell, err = newTeller(&m.set, m.stdout, m.stderr); err != nil {
-		return fail(s.std.err, err)
+		return refuse(s, err)
 	}
 	code, err := m.serve(killed)
 	m.tell.close()
 	if err != nil {
-		return fail(s.std.err, err)
+		return refuse(s, err)
 	}
 	return code
+}
+
+// refuse prints why nothing is watched over and returns the exit code. It doesn't wait for ever for whoever should read it.
+func refuse(s settings, err error) int {
+	bounded(tellEnd, func() { fail(s.std.err, err) })
+	return fault.ExitCode(err)
 }
 
 // serve opens the addresses and supervises the program until that is over.
@@ -154,6 +163,9 @@ func (m *monitor) clear() {
 
 // taken adds to an address that can't be had what to do about it here.
 func taken(err error) error {
+	if fault.Hint(err) != "" {
+		return err
+	}
 	return fault.Config("stop the other monitor, or choose other addresses (-b, -c); the folder must exist", err)
 }
 
@@ -265,8 +277,12 @@ func (m *monitor) supervise() (int, error) {
 			m.tellLast()
 			m.submit()
 			m.tell.budgetSpent(m.set.budget)
-			m.tell.exiting(o.code())
-			return o.code(), nil
+			code := o.code()
+			if code == fault.ExitClean { // it ended in order when it was asked for its stacks: it hung all the same
+				code = exitCode(syscall.WaitStatus(syscall.SIGKILL))
+			}
+			m.tell.exiting(code)
+			return code, nil
 		}
 		m.counts[o.reason]++
 		counts := maps.Clone(m.counts)
@@ -298,7 +314,7 @@ func (m *monitor) pauseFor(pause time.Duration) (stop bool) {
 		case <-timer.C:
 			return false
 		case s := <-m.signals:
-			if s == syscall.SIGTERM || s == syscall.SIGINT {
+			if s == syscall.SIGTERM || s == syscall.SIGINT || s == syscall.SIGQUIT {
 				return true
 			}
 		case o := <-m.orders:

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -67,6 +68,11 @@ func (m *monitor) hear(ctx context.Context, s *zmq.Socket) {
 			continue // not even a beat
 		}
 		m.mu.Lock()
+		if pid := m.watch.PID(); b.PID != 0 && b.PID != pid {
+			if group, err := syscall.Getpgid(b.PID); err == nil && group == pid {
+				b.PID = pid // the program under a shell's wrapper is of its group
+			}
+		}
 		before := m.watch.Deadline()
 		counts := m.watch.Beat(time.Now(), b)
 		sooner := m.watch.Deadline().Before(before)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,16 +160,28 @@ func (r *reporter) write(rep *report) (string, error) {
 	}
 	base := filepath.Join(dir, fmt.Sprintf("monitor-%s-%d", rep.Time.Format("20060102T150405.000Z"), rep.PID))
 	err = errors.Join(os.WriteFile(base+".txt", []byte(rep.String()), 0o600), os.WriteFile(base+".json", append(text, '\n'), 0o600))
-	return base + ".json", errors.Join(err, prune(dir))
+	if pruned := prune(dir); pruned != nil {
+		r.tell.note("old crash reports could not be removed", "error", pruned)
+	}
+	return base + ".json", err
 }
 
-// prune removes all but the newest reports; their names begin with the time.
+// prune removes all but the newest reports, whose names begin with the time; each is two files, or what is left of them.
 func prune(dir string) (err error) {
-	list, _ := filepath.Glob(filepath.Join(dir, "monitor-*.json"))
-	slices.Sort(list)
-	for len(list) > keepReports {
-		err = errors.Join(err, os.Remove(strings.TrimSuffix(list[0], ".json")+".txt"), os.Remove(list[0]))
-		list = list[1:]
+	entries, err := os.ReadDir(dir)
+	var bases []string
+	for _, e := range entries {
+		base := strings.TrimSuffix(strings.TrimSuffix(e.Name(), ".json"), ".txt")
+		if strings.HasPrefix(base, "monitor-") && !slices.Contains(bases, base) {
+			bases = append(bases, base)
+		}
+	}
+	for _, base := range bases[:max(0, len(bases)-keepReports)] { // ReadDir sorts by name
+		for _, suffix := range []string{".txt", ".json"} {
+			if e := os.Remove(filepath.Join(dir, base+suffix)); !errors.Is(e, fs.ErrNotExist) {
+				err = errors.Join(err, e)
+			}
+		}
 	}
 	return err
 }

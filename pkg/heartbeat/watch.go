@@ -50,23 +50,30 @@ func (w *Watch) Start(now time.Time, pid int) {
 }
 
 // Beat takes a beat and returns whether it counts: it tells the program's pid, or none as long as the program has
-// not told its own. It ends the time for the start, unless it says that the program is starting, or is nobody's and comes
-// within the first Timeout: it may be the last of the program before, still in the socket.
+// not told its own. It ends the time for the start, unless it is nobody's and comes within the first Timeout: it may be
+// the last of the program before, still in the socket. One that says that the program is starting changes no deadline:
+// a start that hangs is found when its time is over.
 func (w *Watch) Beat(now time.Time, b Beat) bool {
 	if b.PID != w.pid && (b.PID != 0 || w.named) {
 		return false
 	}
 	w.named = w.named || b.PID != 0
 	w.beats++
+	w.phase = b.Phase
+	if b.Phase == Starting {
+		return true
+	}
 	w.missed, w.forgiven = 0, 0
 	next := now.Add(w.Timeout)
-	early := b.Phase == Starting || b.PID == 0 && now.Sub(w.started) < w.Timeout
+	early := b.PID == 0 && now.Sub(w.started) < w.Timeout
 	if !early || next.After(w.started.Add(w.Startup)) {
 		w.deadline = next
 	}
-	w.phase = b.Phase
 	return true
 }
+
+// PID returns the pid that was given to Start.
+func (w *Watch) PID() int { return w.pid }
 
 // Deadline returns when the next Tick is due.
 func (w *Watch) Deadline() time.Time { return w.deadline }

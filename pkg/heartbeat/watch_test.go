@@ -41,6 +41,9 @@ func TestWatch(t *testing.T) {
 			beat(1*sec, 0, "", true), beat(1*sec+1*ms, 0, "", true), tick(2*sec, heartbeat.Fine), tick(2*sec+1*ms, heartbeat.Missed), tick(3*sec+1*ms, heartbeat.Hung)}},
 		{"one that says starting does not", []step{
 			beat(1*ms, pid, heartbeat.Starting, true), tick(1*sec+1*ms, heartbeat.Fine), tick(2*sec, heartbeat.Missed)}},
+		{"a start that goes on and on is found when its time is over", []step{
+			beat(1*sec, pid, heartbeat.Starting, true), beat(1900*ms, pid, heartbeat.Starting, true), tick(2*sec, heartbeat.Missed),
+			beat(2500*ms, pid, heartbeat.Starting, true), tick(3*sec, heartbeat.Hung)}},
 		{"one that says running does", []step{
 			beat(1*ms, pid, heartbeat.Running, true), tick(1*sec+1*ms, heartbeat.Missed), tick(2*sec+1*ms, heartbeat.Hung)}},
 		{"another program's beats don't count", []step{
