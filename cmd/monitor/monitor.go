@@ -57,8 +57,9 @@ type monitor struct {
 
 // watchOver sets everything up, supervises, and clears up. It returns the exit code.
 func watchOver(s settings) int {
-	m := &monitor{set: s, stdout: newSink(s.std.out), stderr: newSink(s.std.err), signals: make(chan os.Signal, 16), orders: make(chan order),
+	m := &monitor{set: s, signals: make(chan os.Signal, 16), orders: make(chan order),
 		panics: make(chan string, 1), sooner: make(chan struct{}, 1), over: make(chan struct{}), restarts: newRestarts(s.budget, s.backoff), counts: map[reason]int{}, oom: newOOMCounter()}
+	m.stdout, m.stderr = newSinks(s.std.out, s.std.err)
 	m.watch = heartbeat.Watch{Timeout: s.timeout, Misses: s.misses, Startup: s.startup}
 	// PIPE too: whoever reads our output may go, the program stays.
 	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGPIPE)

@@ -31,6 +31,27 @@ func newSink(w io.Writer) *sink {
 	return s
 }
 
+// newSinks returns those of stdout and stderr: one for both if they end in the same file, as they do in a container and
+// on a terminal, so that a line on one is not broken by a line on the other.
+func newSinks(out, err io.Writer) (*sink, *sink) {
+	s := newSink(out)
+	if sameFile(out, err) {
+		return s, s
+	}
+	return s, newSink(err)
+}
+
+func sameFile(a, b io.Writer) bool {
+	f, ok := a.(*os.File)
+	g, alsoOK := b.(*os.File)
+	if !ok || !alsoOK {
+		return false
+	}
+	s, err := f.Stat()
+	t, alsoErr := g.Stat()
+	return err == nil && alsoErr == nil && os.SameFile(s, t)
+}
+
 // write passes the program's bytes on unchanged. It waits for its turn until ctx ends. Errors are nothing to it: the
 // program goes on without whoever read its output.
 func (s *sink) write(ctx context.Context, p []byte) {
