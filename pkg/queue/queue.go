@@ -1,19 +1,128 @@
-// Package queue holds the events between the moment when they were accepted and the moment when they were handled.
-// An event is delivered in the order of arrival, again after a pause if its handler asked for that, and goes to the
-// dead letters when it was delivered too often. It is bounded: what doesn't fit is refused, nothing is dropped.
+// Package queue keeps the events between the moment when they were accepted and the moment when they were handled: on
+// disk, in NATS JetStream, so that an accepted event outlives the process and the machine's power.
 //
-//	Publish ─► waiting ─► Next ─► in flight ─┬─ Ack ───► processed
-//	              ▲                          ├─ Retry ─► waiting, after a pause; dead at the last delivery
-//	              └──────────────────────────┴─ Dead ──► dead
+//	Publish ─► EVENTS ─► Next ─► Begin ─┬─ Ack ───► DONE
+//	              ▲                     ├─ Retry ─► again after a pause; DEAD at the last delivery
+//	           Replay                   └─ Dead ──► DEAD
+//	              └───────────────────────────────────┘
 //
-// Memory is the queue that this package has: it lives in the process and ends with it, so that an event that was
-// accepted and not yet handled is lost when the process ends.
+// The server runs inside of this process by default, without a port and with its files in a folder of its own; or it is
+// a cluster that somebody runs, named by URL. The code is the same, and so are the promises:
+//
+//   - Publish returns after the fsync (in a cluster: after most of the replicas have it).
+//   - Each event is delivered in the order of arrival, at least once. It can come twice, after a crash for example.
+//   - An event that failed, or during which the process died, MaxDeliveries times is a dead letter. One during which
+//     the process died is delivered alone, so that it takes no others with it.
+//   - The queue is bounded in bytes. What doesn't fit is refused, nothing is dropped.
+//   - An id is accepted once while its event waits, and for Retention after it was processed.
+//
+// What was delivered and not settled stays in flight for as long as this process lives: nobody else gets it. So whoever
+// takes events must settle each of them, or the process must end.
 package queue
 
 import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/base-app/pkg/fault"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Defaults of the options.
+const (
+	// DefaultMaxBytes is a day of small events at some hundred a minute, and fits on any disk.
+	DefaultMaxBytes = 1 << 30
+	// DefaultMaxDeliveries is enough for a dependency to come back, with the pauses between.
+	DefaultMaxDeliveries = 5
+	// DefaultAckWait is how long a crash of another replica delays what it had. Shorter risks that a process which
+	// stood still for a moment is taken for dead.
+	DefaultAckWait = 5 * time.Second
+	// DefaultInFlight keeps a few handlers busy, and lets their ends share a write to the disk.
+	DefaultInFlight = 32
+	// Retention is how long the fate of an event is known.
+	Retention = 24 * time.Hour
+)
+
+// Options of a Queue. The zero value of a field means its default.
+type Options struct {
+	Dir           string        // folder for the queue's files, made if it is missing; one process at a time
+	URL           string        // nats://a:4222,b:4222; empty: a server in this process
+	Credentials   string        // a file in NATS's own format (.creds)
+	CA, Cert, Key string        // files for TLS
+	Replicas      int           // copies of each event in a cluster: 1 (the default), 3 or 5
+	MaxBytes      int64         // what may wait, in bytes on disk
+	MaxDeliveries int           // of one event, then it is dead
+	AckWait       time.Duration // after which an event is delivered again if the process that had it is gone
+	InFlight      int           // how many events may be delivered and not settled
+	Log           *slog.Logger
+}
+
+// withDefaults returns the options that are used.
+func (o Options) withDefaults() Options {
+	if o.URL == "embedded" {
+		o.URL = ""
+	}
+	o.Replicas = max(o.Replicas, 1)
+	if o.URL == "" {
+		o.Replicas = 1
+	}
+	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultMaxBytes)
+	o.MaxDeliveries = cmp.Or(o.MaxDeliveries, DefaultMaxDeliveries)
+	o.AckWait = cmp.Or(o.AckWait, DefaultAckWait)
+	o.InFlight = cmp.Or(o.InFlight, DefaultInFlight)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Queue is an open queue. All methods may be called from any goroutine.
+type Queue struct {
+	opts     Options
+	log      *slog.Logger
+	server   *embedded // nil with a cluster
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	consumer jetstream.Consumer
+
+	intake   chan *publication // what waits to be written
+	settles  chan settlement   // what waits to be settled; each event in flight has its place there
+	ready    chan struct{}     // a token: Next has something to look at
+	room     chan struct{}     // a token: fetch has
+	deaf     chan struct{}     // closed when the publisher has ended
+	flush    chan struct{}     // closed by Close when the settler shall end
+	failed   chan struct{}     // closed when the queue can't be trusted any more; cause says why
+	fail     sync.Once
+	cause    error
+	takers   sync.WaitGroup // publisher, fetcher
+	settlers sync.WaitGroup // settler, progress: they end after the takers
+	stopped  context.Context // ends with Close: nothing new comes in, nothing more is delivered
+	stop     context.CancelFunc
+	reach    atomic.Pointer[reachable]
+	counts   counts
+	snapshot snapshot
+
+	flight  flight
+	slots   *slots
+	history history
+}
+
+// Errors that callers tell apart.
+var (
+	ErrFull        = fault.New(fault.KindDependency, "queue: full")
+	ErrUnavailable = fault.New(fault.KindDependency, "queue: not available")
+	ErrClosed      = fault.New(fault.KindTerminated, "queue: closed")
+	ErrUnknown     = fault.New(fault.KindUnhandled, "queue: unknown event")
+	ErrReceipt     = fault.New(fault.KindUnhandled, "queue: no such delivery is in flight: it was settled already")
 )
 
 // State is where an event is on its way.
@@ -26,38 +135,93 @@ const (
 	StateDead      State = "dead"
 )
 
-// Accepted is the answer to the publication of one event.
-type Accepted struct {
-	ID        string
-	Sequence  uint64 // position in the queue, from 1
-	Duplicate bool   // the id was known: it was accepted before, and not again now
+// Open opens the queue and begins to fetch. It waits for the server until ctx ends, or for openTime if that is sooner;
+// the error is then a dependency's. What a crash interrupted is found here, see Begin.
+func Open(ctx context.Context, o Options) (*Queue, error) {
+	o = o.withDefaults()
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err))
+	}
+	q := &Queue{opts: o, log: o.Log, intake: make(chan *publication, intakeLen), settles: make(chan settlement, o.InFlight),
+		ready: make(chan struct{}, 1), room: make(chan struct{}, 1), deaf: make(chan struct{}), flush: make(chan struct{}), failed: make(chan struct{}),
+		flight: flight{events: map[uint64]*delivery{}, limit: o.InFlight}}
+	q.stopped, q.stop = context.WithCancel(context.Background())
+	if err := q.open(ctx); err != nil {
+		q.stop()
+		q.disconnect(ctx)
+		if q.slots != nil {
+			_ = q.slots.file.Close()
+		}
+		return nil, err
+	}
+	q.takers.Go(q.publisher)
+	q.takers.Go(q.fetcher)
+	q.settlers.Go(q.settleAll)
+	q.settlers.Go(q.progress)
+	return q, nil
 }
 
-// Status tells where an event is.
-type Status struct {
-	ID         string
-	Sequence   uint64
-	State      State
-	Deliveries uint32
+func (q *Queue) open(ctx context.Context) error {
+	interrupted, err := q.openSlots(filepath.Join(q.opts.Dir, "inflight"))
+	if err != nil {
+		return err
+	}
+	if err := q.connect(ctx); err != nil {
+		return err
+	}
+	if err := q.createStreams(ctx); err != nil {
+		return err
+	}
+	return q.recall(ctx, interrupted)
 }
 
-// Stats are counts since the start, and the present depth.
-type Stats struct {
-	Accepted  uint64        `json:"accepted"`
-	Rejected  uint64        `json:"rejected"`
-	Processed uint64        `json:"processed"`
-	Retried   uint64        `json:"retried"`
-	Dead      uint64        `json:"dead"`
-	Waiting   int           `json:"waiting"`
-	InFlight  int           `json:"in_flight"`
-	Bytes     int64         `json:"bytes"`
-	OldestAge time.Duration `json:"oldest_age_ns"` // of what is neither processed nor dead; 0 if there is nothing
+// openTime bounds Open: three nodes that start together find a leader in a few seconds.
+const openTime = 30 * time.Second
+
+// doom makes the queue unusable: whoever calls it gets err.
+func (q *Queue) doom(err error) {
+	q.fail.Do(func() {
+		q.cause = err
+		close(q.failed)
+	})
 }
 
-// Errors that callers tell apart.
-var (
-	ErrFull    = fault.New(fault.KindDependency, "queue: full")
-	ErrClosed  = fault.New(fault.KindTerminated, "queue: closed")
-	ErrUnknown = fault.New(fault.KindUnhandled, "queue: unknown event")
-	ErrReceipt = fault.New(fault.KindUnhandled, "queue: no such delivery is in flight: it was settled already")
-)
+// Close ends it: Publish refuses at once, Next ends with ErrClosed, what was settled is written, and what is in flight
+// is given back, so that the next process has it at once. It takes milliseconds; ctx is its deadline, after which
+// what could not be written will be delivered again.
+func (q *Queue) Close(ctx context.Context) error {
+	if q.stopped.Err() != nil {
+		return nil
+	}
+	q.stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		q.takers.Wait()
+		close(q.flush)
+		q.settlers.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		return fmt.Errorf("queue: close: %w", context.Cause(ctx))
+	}
+	q.giveBack()
+	err := q.nc.FlushWithContext(ctx)
+	if errors.Is(err, nats.ErrConnectionClosed) || q.nc.IsReconnecting() {
+		err = nil // they are delivered again after AckWait
+	}
+	q.disconnect(ctx)
+	return errors.Join(err, q.slots.remove())
+}
+
+func (q *Queue) disconnect(ctx context.Context) {
+	if q.nc != nil {
+		q.nc.Close()
+	}
+	if q.server != nil {
+		q.server.stop(ctx)
+	}
+}

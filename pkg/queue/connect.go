@@ -1,0 +1,200 @@
+package queue
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	dialTime      = 2 * time.Second        // to connect to one node
+	reconnectWait = 250 * time.Millisecond // between two rounds of trying the nodes
+	pingInterval  = 5 * time.Second        // a node that stands still is left after two of them
+	// maxMessage is what the server must take in one message: an event of 1 MiB with its envelope.
+	maxMessage = 2 << 20
+	// oldestServer is the first with atomic batches.
+	oldestServer = "2.12"
+)
+
+// reachable is the state of the connection to a cluster.
+type reachable struct {
+	since time.Time
+	err   error // nil while connected
+}
+
+// connect starts the server in this process, or finds the cluster.
+func (q *Queue) connect(ctx context.Context) error {
+	options, err := q.natsOptions()
+	if err != nil {
+		return err
+	}
+	url := q.opts.URL
+	if url == "" {
+		if q.server, err = startEmbedded(ctx, q.opts, q.doom); err != nil {
+			return err
+		}
+		options, url = append(options, nats.InProcessServer(q.server)), "embedded"
+	}
+	for {
+		if q.nc, err = nats.Connect(url, options...); err == nil {
+			break
+		}
+		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) {
+			return fault.Config("check QUEUE_CREDENTIALS_FILE", fmt.Errorf("queue: connect: %w", err))
+		}
+		select {
+		case <-time.After(reconnectWait):
+		case <-ctx.Done():
+			return fault.Dependency("queue", fmt.Errorf("no node of QUEUE_URL answers: %w", err))
+		}
+	}
+	if q.nc.MaxPayload() < maxMessage {
+		return fault.Config(fmt.Sprintf("set max_payload: %d in the server's configuration", maxMessage),
+			fmt.Errorf("queue: the server takes messages of at most %d bytes", q.nc.MaxPayload()))
+	}
+	q.reach.Store(&reachable{since: time.Now()})
+	q.js, err = jetstream.New(q.nc)
+	return err
+}
+
+// natsOptions says how to connect. Nothing is buffered while there is no connection: who publishes then is told so.
+func (q *Queue) natsOptions() ([]nats.Option, error) {
+	options := []nats.Option{
+		nats.Name("base-app"), nats.Timeout(dialTime), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.ReconnectBufSize(-1),
+		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2), nats.FlusherTimeout(dialTime),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { q.lost(err) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { q.found(nc.ConnectedServerName()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { q.log.Warn("queue: connection", "error", err) }),
+	}
+	o := q.opts
+	if o.Credentials != "" {
+		options = append(options, nats.UserCredentials(o.Credentials))
+	}
+	if o.CA == "" && o.Cert == "" && o.Key == "" {
+		return options, nil
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CA != "" {
+		pem, err := os.ReadFile(o.CA)
+		if err != nil {
+			return nil, fault.Config("check QUEUE_TLS_CA_FILE", fmt.Errorf("queue: %w", err))
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fault.Config("check QUEUE_TLS_CA_FILE", fmt.Errorf("queue: %s holds no certificate", o.CA))
+		}
+	}
+	if o.Cert != "" || o.Key != "" {
+		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+		if err != nil {
+			return nil, fault.Config("check QUEUE_TLS_CERT_FILE and QUEUE_TLS_KEY_FILE", fmt.Errorf("queue: %w", err))
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return append(options, nats.Secure(t)), nil
+}
+
+func (q *Queue) lost(err error) {
+	if q.stopped.Err() != nil {
+		return
+	}
+	if err == nil {
+		err = errors.New("disconnected")
+	}
+	q.reach.Store(&reachable{since: time.Now(), err: err})
+	q.log.Warn("queue: connection lost", "error", err)
+}
+
+func (q *Queue) found(name string) {
+	q.reach.Store(&reachable{since: time.Now()})
+	q.log.Info("queue: connected again", "server", name)
+	q.flight.refetch()
+}
+
+// The streams. EVENTS is a work queue: an event that is settled leaves it.
+const (
+	streamEvents = "EVENTS" // events.<id>: the envelope
+	streamDone   = "DONE"   // done.<id>: what was processed, to answer for its id
+	streamDead   = "DEAD"   // dead.<id>: the envelope, until somebody replays or purges it
+	streamTries  = "TRIES"  // tries.<id>: how often an event that failed was tried
+	consumerName = "app"
+
+	// dedupWindow covers what the look-up before a publication can't see: the same id published twice at once.
+	dedupWindow = 2 * time.Minute
+	// maxPending is how many events may wait for another try or be in flight, over all replicas: beyond it the queue
+	// holds back the others.
+	maxPending = 65_536
+	// The smaller streams' share of MaxBytes. A record of DONE weighs some 150 bytes.
+	doneShare, deadShare, triesShare = 8, 4, 16
+)
+
+// createStreams makes what is not there, and changes what is to the present settings.
+func (q *Queue) createStreams(ctx context.Context) error {
+	o := q.opts
+	common := jetstream.StreamConfig{Storage: jetstream.FileStorage, Replicas: o.Replicas, AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: -1}
+	events := common
+	events.Name, events.Subjects, events.Retention = streamEvents, []string{"events.*"}, jetstream.WorkQueuePolicy
+	events.Discard, events.MaxBytes, events.Duplicates = jetstream.DiscardNew, o.MaxBytes, dedupWindow
+	done := common
+	done.Name, done.Subjects, done.MaxMsgsPerSubject = streamDone, []string{"done.*"}, 1
+	done.Discard, done.MaxBytes, done.MaxAge = jetstream.DiscardOld, o.MaxBytes/doneShare, Retention
+	dead := common
+	dead.Name, dead.Subjects, dead.MaxMsgsPerSubject = streamDead, []string{"dead.*"}, 1
+	dead.Discard, dead.MaxBytes = jetstream.DiscardNew, o.MaxBytes/deadShare
+	tries := common
+	tries.Name, tries.Subjects, tries.MaxMsgsPerSubject = streamTries, []string{"tries.*"}, 1
+	tries.Discard, tries.MaxBytes = jetstream.DiscardOld, o.MaxBytes/triesShare
+	for _, c := range []jetstream.StreamConfig{events, done, dead, tries} {
+		stream, err := retried(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.CreateOrUpdateStream(ctx, c) })
+		if err != nil {
+			return q.createError(c.Name, err)
+		}
+		if !stream.CachedInfo().Config.AllowAtomicPublish {
+			return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
+		}
+	}
+	var err error
+	q.consumer, err = retried(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		return q.js.CreateOrUpdateConsumer(ctx, streamEvents, jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: o.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512})
+	})
+	return q.createError(consumerName, err)
+}
+
+func (q *Queue) createError(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("create %s: %w", name, err)
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.Code < 500 {
+		return fault.Config("a stream of this name was made by somebody else, or QUEUE_MAX_BYTES doesn't fit what it holds", fmt.Errorf("queue: %w", err))
+	}
+	return fault.Dependency("queue", err)
+}
+
+// retried calls fn until it succeeds, fails for good, or ctx ends: a cluster that just started has no leader yet.
+func retried[T any](ctx context.Context, fn func(context.Context) (T, error)) (T, error) {
+	for {
+		each, cancel := context.WithTimeout(ctx, requestTime)
+		v, err := fn(each)
+		cancel()
+		var api *jetstream.APIError
+		if err == nil || errors.As(err, &api) && api.Code < 500 {
+			return v, err
+		}
+		select {
+		case <-time.After(reconnectWait):
+		case <-ctx.Done():
+			return v, err
+		}
+	}
+}

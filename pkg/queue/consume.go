@@ -1,0 +1,278 @@
+package queue
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/worker"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// fetchTime is how long one request for events waits at the server. A lost one costs that much at most.
+	fetchTime = 30 * time.Second
+	// fetchPause is waited after a request that failed.
+	fetchPause = 250 * time.Millisecond
+	// flightBytes bounds what is in flight by weight, too; a single event more may come.
+	flightBytes = 32 << 20
+)
+
+// delivery is one event in flight.
+type delivery struct {
+	event    event.Event
+	reply    string // where the server wants to be told
+	token    uint32 // tells this delivery from the event's others
+	suspect  bool   // an attempt before this one did not end
+	handed   bool
+	settling bool
+	slot     int // in the file of what is handled, -1
+	begun    time.Time
+}
+
+// flight is what was delivered to this process and not settled.
+type flight struct {
+	mu     sync.Mutex
+	limit  int
+	events map[uint64]*delivery // by sequence
+	ready  []*delivery          // not handed out yet
+	handed int
+	alone  bool // a suspect is handed out: nothing else is
+	bytes  int
+	tokens uint32
+	cancel context.CancelFunc // of the request that waits
+}
+
+// refetch ends the request that waits: after a new connection it would wait for nothing.
+func (f *flight) refetch() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cancel != nil {
+		f.cancel()
+	}
+}
+
+func signal(token chan struct{}) {
+	select {
+	case token <- struct{}{}:
+	default:
+	}
+}
+
+// free is how many events may be fetched; 0 until it is worth a request.
+func (f *flight) free() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := f.limit - len(f.events); n >= (f.limit+1)/2 && f.bytes < flightBytes {
+		return n
+	}
+	return 0
+}
+
+// fetcher keeps the queue's part of events in this process.
+func (q *Queue) fetcher() {
+	for {
+		n := q.flight.free()
+		if n == 0 {
+			select {
+			case <-q.room:
+			case <-q.stopped.Done():
+				return
+			}
+			continue
+		}
+		if err := q.fetch(n); err != nil {
+			q.log.Debug("queue: fetch", "error", err)
+			select {
+			case <-time.After(fetchPause):
+			case <-q.stopped.Done():
+				return
+			}
+		}
+		if q.stopped.Err() != nil {
+			return
+		}
+	}
+}
+
+// fetch asks for n events and takes them in as they come.
+func (q *Queue) fetch(n int) error {
+	ctx, cancel := context.WithTimeout(q.stopped, fetchTime)
+	defer cancel()
+	q.flight.mu.Lock()
+	q.flight.cancel = cancel
+	q.flight.mu.Unlock()
+	batch, err := q.consumer.Fetch(n, jetstream.FetchContext(ctx))
+	if err != nil {
+		return err
+	}
+	for m := range batch.Messages() {
+		if err := q.arrive(m); err != nil {
+			q.log.Warn("queue: an event could not be taken in, it comes again", "subject", m.Subject(), "error", err)
+		}
+	}
+	if err := batch.Error(); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
+		return err
+	}
+	return nil
+}
+
+// arrive makes a message an event in flight.
+func (q *Queue) arrive(m jetstream.Msg) error {
+	meta, err := m.Metadata()
+	if err != nil {
+		return err
+	}
+	sequence := meta.Sequence.Stream
+	q.flight.mu.Lock()
+	if held := q.flight.events[sequence]; held != nil { // we were late with a sign of life; it is still here
+		held.reply = m.Reply()
+		q.flight.mu.Unlock()
+		return nil
+	}
+	q.flight.mu.Unlock()
+	e, err := event.Decode(m.Data())
+	if err != nil {
+		return q.bury(m, sequence, err)
+	}
+	e.Sequence, e.Delivery = sequence, 1
+	d := &delivery{event: e, reply: m.Reply(), slot: -1}
+	if meta.NumDelivered > 1 || q.history.has(e.ID) {
+		ctx, cancel := context.WithTimeout(q.stopped, requestTime)
+		defer cancel()
+		if done, err := q.remember(ctx, d); done || err != nil {
+			return err
+		}
+	}
+	q.flight.mu.Lock()
+	defer q.flight.mu.Unlock()
+	q.flight.tokens++
+	d.token = q.flight.tokens
+	d.event.Receipt = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, sequence), d.token)
+	q.flight.events[sequence] = d
+	q.flight.bytes += d.event.Size()
+	if int(d.event.Delivery) > q.opts.MaxDeliveries { // the process died with its last delivery
+		d.event.Delivery--
+		d.handed = true
+		q.flight.handed++
+		q.settleLocked(d, settlement{delivery: d, kind: settleDead, reason: "the process ended while it was handled"})
+		return nil
+	}
+	q.flight.ready = append(q.flight.ready, d)
+	signal(q.ready)
+	return nil
+}
+
+// Next returns the next event, in flight from then on until it is settled by its receipt. Its Delivery counts the
+// attempts, this one included. It blocks until there is one, parking the worker of ctx, and ends with ctx's cause,
+// ErrClosed, or the error that made the queue unusable: the process must end then.
+func (q *Queue) Next(ctx context.Context) (event.Event, error) {
+	self := worker.FromContext(ctx)
+	for {
+		if e, ok := q.take(); ok {
+			self.Beat()
+			return e, nil
+		}
+		self.Park(&waiting)
+		select {
+		case <-q.ready:
+			self.Unpark()
+		case <-q.failed:
+			self.Unpark()
+			return event.Event{}, q.cause
+		case <-q.stopped.Done():
+			self.Unpark()
+			return event.Event{}, ErrClosed
+		case <-ctx.Done():
+			self.Unpark()
+			return event.Event{}, context.Cause(ctx)
+		}
+	}
+}
+
+var waiting = "queue"
+
+// take hands out the first event, unless a suspect is handled, or the first is one and others are.
+func (q *Queue) take() (event.Event, bool) {
+	f := &q.flight
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if q.stopped.Err() != nil || len(f.ready) == 0 || f.alone || f.ready[0].suspect && f.handed > 0 {
+		return event.Event{}, false
+	}
+	d := f.ready[0]
+	f.ready[0] = nil
+	f.ready = f.ready[1:]
+	d.handed = true
+	f.handed++
+	f.alone = d.suspect
+	if len(f.ready) > 0 {
+		signal(q.ready) // for another caller
+	}
+	return d.event, true
+}
+
+// delivery finds what a receipt names. The lock is held.
+func (f *flight) delivery(receipt []byte) (*delivery, error) {
+	if len(receipt) != 12 {
+		return nil, ErrReceipt
+	}
+	d := f.events[binary.BigEndian.Uint64(receipt)]
+	if d == nil || !d.handed || d.settling || d.token != binary.BigEndian.Uint32(receipt[8:]) {
+		return nil, ErrReceipt
+	}
+	return d, nil
+}
+
+// progress tells the server that what is in flight is alive, so that waiting in a socket is no reason to deliver it
+// to somebody else.
+func (q *Queue) progress() {
+	tick := time.NewTicker(q.opts.AckWait / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-q.flush:
+			return
+		}
+		for _, reply := range q.flight.replies() {
+			_ = q.nc.Publish(reply, []byte("+WPI")) // without a connection it is delivered again, which Ack bears
+		}
+	}
+}
+
+func (f *flight) replies() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]string, 0, len(f.events))
+	for _, d := range f.events {
+		all = append(all, d.reply)
+	}
+	return all
+}
+
+// giveBack tells the server that what is in flight may be delivered at once.
+func (q *Queue) giveBack() {
+	for _, reply := range q.flight.replies() {
+		_ = q.nc.Publish(reply, []byte("-NAK")) // without a connection AckWait does it
+	}
+}
+
+// bury makes a dead letter of a message that is no event of ours: nobody could handle it.
+func (q *Queue) bury(m jetstream.Msg, sequence uint64, cause error) error {
+	q.log.Error("queue: what is stored is not an event, it goes to the dead letters", "subject", m.Subject(), "sequence", sequence, "error", cause)
+	id := (&stored{Subject: m.Subject()}).id()
+	ctx, cancel := context.WithTimeout(q.stopped, requestTime)
+	defer cancel()
+	letter := DeadLetter{ID: id, Sequence: sequence, Deliveries: 1, Reason: fmt.Sprintf("not an event: %v", cause)}
+	if _, err := q.store(ctx, []*nats.Msg{letter.message(m.Data())}); err != nil {
+		return err
+	}
+	q.counts.dead.Add(1)
+	return m.Ack()
+}

@@ -1,0 +1,220 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// reserve is what must be free on the disk before an event is taken: settling what is there needs room, too.
+	reserve = 64 << 20
+	// spaceLook is how often a full disk is looked at.
+	spaceLook = 500 * time.Millisecond
+)
+
+// embedded is a JetStream server in this process. It has no port: the connection is a pipe. A server that could not
+// write stays unusable until it is opened again, so after a full disk the next one is started in its place.
+type embedded struct {
+	options *server.Options
+	dir     string
+	log     *slog.Logger
+	doom    func(error)
+
+	mu      sync.Mutex
+	server  *server.Server
+	full    bool // it met a full disk and must be started again
+	mending chan struct{}
+	ended   bool
+}
+
+func startEmbedded(ctx context.Context, o Options, doom func(error)) (*embedded, error) {
+	e := &embedded{dir: o.Dir, log: o.Log, doom: doom, mending: make(chan struct{}), options: &server.Options{
+		ServerName: "embedded", DontListen: true, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: maxMessage,
+		JetStream: true, StoreDir: o.Dir, SyncAlways: true, JetStreamMaxStore: 4 * o.MaxBytes, JetStreamMaxMemory: 1 << 20}}
+	close(e.mending)
+	return e, e.start(ctx)
+}
+
+func (e *embedded) start(ctx context.Context) error {
+	if err := e.forgetIndex(); err != nil {
+		return err
+	}
+	s, err := server.NewServer(e.options)
+	if err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	s.SetLoggerV2(serverLog{e}, false, false, false)
+	began := make(chan struct{})
+	go func() { s.Start(); close(began) }() // ends when the files are read
+	select {
+	case <-began:
+	case <-ctx.Done():
+		return fault.Dependency("queue", errors.New("the server in this process did not start in time"))
+	}
+	if !s.JetStreamEnabled() {
+		s.Shutdown()
+		return fault.Config("free some space, or mend the folder DATA_DIR/queue", errors.New("queue: the server in this process could not open its files"))
+	}
+	e.swap(s)
+	return nil
+}
+
+// forgetIndex removes the server's summaries of its own files, so that it reads each record and compares its checksum:
+// what a crash or a bad disk did to them is known at the start and not when an event is due.
+func (e *embedded) forgetIndex() error {
+	summaries, err := filepath.Glob(filepath.Join(e.dir, "jetstream", "*", "streams", "*", "msgs", "index.db"))
+	for _, s := range summaries {
+		err = errors.Join(err, os.Remove(s))
+	}
+	return err
+}
+
+// InProcessConn makes it what nats.InProcessServer wants.
+func (e *embedded) InProcessConn() (net.Conn, error) {
+	e.mu.Lock()
+	s := e.server
+	e.mu.Unlock()
+	if s == nil {
+		return nil, errors.New("the server in this process is being started again")
+	}
+	return s.InProcessConn()
+}
+
+// space tells whether there is room on the disk for another n bytes.
+func (e *embedded) space(n int) error {
+	e.mu.Lock()
+	full := e.full
+	e.mu.Unlock()
+	if full {
+		return errors.New("the disk was full, the store is being opened again")
+	}
+	return e.free(n)
+}
+
+func (e *embedded) free(n int) error {
+	var s unix.Statfs_t
+	if err := unix.Statfs(e.dir, &s); err != nil {
+		return fmt.Errorf("statfs %s: %w", e.dir, err)
+	}
+	if free := int64(s.Bavail) * s.Bsize; free < reserve+int64(n) {
+		return fmt.Errorf("the disk is full: %d MiB are free, %d are kept in reserve", free>>20, reserve>>20)
+	}
+	return nil
+}
+
+// broken is called with what the server says about its files.
+func (e *embedded) broken(text string) {
+	if strings.Contains(text, "no space left") || strings.Contains(text, "disk quota exceeded") {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if !e.full && !e.ended {
+			e.full, e.mending = true, make(chan struct{})
+			go e.mend(e.mending)
+		}
+		return
+	}
+	// Nobody knows what is on the disk after a failed fsync. Go on, and an event might be acknowledged that isn't there:
+	// https://www.usenix.org/conference/atc20/presentation/rebello
+	e.doom(&fault.Error{Kind: fault.KindUnhandled, Op: "queue", Hint: "the disk of DATA_DIR fails: look at the kernel's log", Err: errors.New(text)})
+}
+
+// mend waits for room on the disk and starts the server again.
+func (e *embedded) mend(done chan struct{}) {
+	defer close(done)
+	e.log.Error("queue: the disk is full; events are refused until there is room again", "folder", e.dir)
+	look := time.NewTicker(spaceLook)
+	defer look.Stop()
+	for range look.C {
+		if e.over() {
+			return
+		}
+		if e.free(0) == nil {
+			break
+		}
+	}
+	if old := e.swap(nil); old != nil {
+		old.Shutdown()
+		old.WaitForShutdown()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	defer cancel()
+	if err := e.start(ctx); err != nil {
+		e.doom(err)
+		return
+	}
+	e.mu.Lock()
+	e.full = false
+	e.mu.Unlock()
+	e.log.Warn("queue: there is room on the disk again, events are accepted")
+}
+
+func (e *embedded) over() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ended
+}
+
+func (e *embedded) swap(s *server.Server) (old *server.Server) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old, e.server = e.server, s
+	return old
+}
+
+// stop ends the server; what is not on the disk by then was not promised to anybody.
+func (e *embedded) stop(ctx context.Context) {
+	e.mu.Lock()
+	e.ended = true
+	mending := e.mending
+	e.mu.Unlock()
+	select {
+	case <-mending:
+	case <-ctx.Done():
+	}
+	e.mu.Lock()
+	s := e.server
+	e.mu.Unlock()
+	if s == nil {
+		return
+	}
+	ended := make(chan struct{})
+	go func() { s.Shutdown(); s.WaitForShutdown(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
+
+// serverLog passes the server's words on. What it calls news is debug here: it starts with the process.
+type serverLog struct{ e *embedded }
+
+func (l serverLog) say(level slog.Level, format string, v []any) {
+	l.e.log.Log(context.Background(), level, "queue: server: "+fmt.Sprintf(format, v...))
+}
+
+func (l serverLog) Noticef(format string, v ...any) { l.say(slog.LevelDebug, format, v) }
+func (l serverLog) Debugf(string, ...any)           {}
+func (l serverLog) Tracef(string, ...any)           {}
+func (l serverLog) Warnf(format string, v ...any)   { l.say(slog.LevelWarn, format, v) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.Errorf(format, v...) }
+
+// Errorf is also how the server tells that it could not write.
+func (l serverLog) Errorf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	l.e.log.Error("queue: server: " + text)
+	if strings.Contains(strings.ToLower(text), "critical write error") {
+		l.e.broken(text)
+	}
+}

@@ -1,0 +1,109 @@
+package queue
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/fault"
+)
+
+// slotBytes is the length of a line in the file: a JSON object with an id of event.MaxID, filled up with spaces.
+const slotBytes = 192
+
+// slots is a file with a line for each event that is being handled. Its size is fixed, so that a full disk doesn't
+// matter, and it is never synced: it is for the death of the process, not of the machine.
+type slots struct {
+	path string
+	file *os.File
+	free []int
+}
+
+// attempt is one line.
+type attempt struct {
+	ID       string `json:"id"`
+	Delivery uint32 `json:"delivery"`
+}
+
+// openSlots opens the file and returns what the last process had not finished with.
+func (q *Queue) openSlots(path string) ([]attempt, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err))
+	}
+	s := &slots{path: path, file: file}
+	q.slots = s
+	for i := range q.opts.InFlight {
+		s.free = append(s.free, q.opts.InFlight-1-i)
+	}
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	var unfinished []attempt
+	for line := range bytes.Lines(old) {
+		var a attempt
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(line, &a); err != nil || event.CheckID(a.ID) != nil {
+			q.log.Warn("queue: a line of the file of interrupted events can't be read", "file", path, "line", string(line))
+			continue
+		}
+		unfinished = append(unfinished, a)
+	}
+	return unfinished, nil
+}
+
+// clear makes all the slots empty, and the file as long as it may get.
+func (s *slots) clear() error {
+	empty := bytes.Repeat(emptySlot, len(s.free))
+	if _, err := s.file.WriteAt(empty, 0); err != nil {
+		return fault.Config("free some space in DATA_DIR", fmt.Errorf("queue: %w", err))
+	}
+	if err := s.file.Truncate(int64(len(empty))); err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	return nil
+}
+
+var emptySlot = append(bytes.Repeat([]byte{' '}, slotBytes-1), '\n')
+
+// take writes a line and returns its number; -1 with an error.
+func (s *slots) take(id string, delivery uint32) (int, error) {
+	if len(s.free) == 0 {
+		return -1, errors.New("more events are handled than were delivered")
+	}
+	text, err := json.Marshal(attempt{id, delivery})
+	if err != nil {
+		return -1, err
+	}
+	line := append(append(make([]byte, 0, slotBytes), text...), emptySlot[len(text):]...)
+	n := s.free[len(s.free)-1]
+	if _, err := s.file.WriteAt(line, int64(n)*slotBytes); err != nil {
+		return -1, err
+	}
+	s.free = s.free[:len(s.free)-1]
+	return n, nil
+}
+
+// release empties a line. Should that fail the worst is that the event counts as interrupted, and is found in DONE.
+func (s *slots) release(n int) {
+	if n >= 0 {
+		_, _ = s.file.WriteAt(emptySlot, int64(n)*slotBytes)
+		s.free = append(s.free, n)
+	}
+}
+
+// remove ends its use in good order: nothing is being handled any more.
+func (s *slots) remove() error {
+	err := os.Remove(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, s.file.Close())
+}
