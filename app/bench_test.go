@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,9 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -185,38 +188,81 @@ func cpu(b *testing.B, pid int) time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
 }
 
-// BenchmarkPipeline is what an event costs on its way through the three workers, with a queue in memory, a handler that
-// does nothing, and the log at warn.
+// BenchmarkPipeline is how fast events that wait go through the workers, with a handler that does nothing and the log at
+// warn, and how that compares with taking them from the queue and settling them in one loop.
 func BenchmarkPipeline(b *testing.B) {
-	ctx, cancel := context.WithCancel(context.Background())
-	z := zmq.NewContext(zmq.Options{Log: slog.New(slog.DiscardHandler)})
-	events := queue.NewMemory(queue.MemoryOptions{MaxBytes: 1 << 40})
+	const events = 5000
+	workers := runtime.GOMAXPROCS(0)
 	log := slog.New(slog.DiscardHandler)
-	handled, ended := make(chan struct{}, 1<<20), make(chan error, 3)
-	handle := func(context.Context, event.Event) error { handled <- struct{}{}; return nil }
-	for _, run := range []func(context.Context) error{
-		reader{z, events, log}.run, relay{z, log}.run, processor{z, events, log, time.Minute, handle}.run,
-	} {
-		go func() { ended <- run(ctx) }()
+	q, err := queue.Open(b.Context(), queue.Options{Dir: b.TempDir(), InFlight: perWorker * workers})
+	if err != nil {
+		b.Fatal(err)
 	}
-	body := []byte(`{"greeting":"hello, this is an event of 64 bytes in all, or so"}`)
-	b.ReportAllocs()
-	n := 0
-	for b.Loop() {
-		n++
-		if _, err := events.Publish(ctx, event.Event{ID: strconv.Itoa(n), Body: body}); err != nil {
-			b.Fatal(err)
+	defer func() { _ = q.Close(context.Background()) }()
+	fill := func() {
+		for range events / 1000 {
+			batch := make([]event.Event, 1000)
+			for i := range batch {
+				batch[i] = event.Event{ID: event.NewID(), Body: []byte(`{"greeting":"hello, this is an event of 64 bytes in all, or so"}`)}
+			}
+			if _, err := q.Publish(b.Context(), batch...); err != nil {
+				b.Fatal(err)
+			}
 		}
+	}
+	empty := func() {
+		for {
+			if s, err := q.Stats(b.Context()); err == nil && s.InFlight == 0 {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	var direct, piped time.Duration
+	for b.Loop() {
+		fill()
+		began := time.Now()
+		for range events {
+			e, err := q.Next(b.Context())
+			if err := errors.Join(err, q.Begin(e.Receipt), q.Ack(e.Receipt)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		empty()
+		direct += time.Since(began)
+
+		fill()
+		began = time.Now()
+		stop := pipeline(b, q, log, workers, events)
+		empty()
+		piped += time.Since(began)
+		stop()
+	}
+	b.ReportMetric(float64(b.N*events)/piped.Seconds(), "events/s")
+	b.ReportMetric(direct.Seconds()/piped.Seconds(), "of-the-queue's-own-rate")
+}
+
+// pipeline runs the workers and returns when they have handled n events.
+func pipeline(b *testing.B, q *queue.Queue, log *slog.Logger, workers, n int) (stop func()) {
+	ctx, cancel := context.WithCancel(b.Context())
+	z := zmq.NewContext(zmq.Options{Log: log})
+	handled := make(chan struct{}, n)
+	p := processor{z, q, log, time.Minute, func(context.Context, event.Event) error { handled <- struct{}{}; return nil }, make(chan []byte)}
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() { _ = p.work(ctx) })
+	}
+	for _, run := range []func(context.Context) error{p.run, relay{z, log}.run, reader{z, q, log}.run} {
+		all.Go(func() { _ = run(ctx) })
 	}
 	for range n {
 		<-handled
 	}
-	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
-	cancel()
-	for range 3 {
-		<-ended
-	}
-	if err := z.Term(context.Background()); err != nil {
-		b.Fatal(err)
+	return func() {
+		cancel()
+		all.Wait()
+		if err := z.Term(context.Background()); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -8,16 +8,19 @@
 package main
 
 import (
-	"context"
+	"fmt"
 	"os"
 	"time"
 
 	"example.com/base-app/pkg/base"
 	"example.com/base-app/pkg/nanny"
-	"example.com/base-app/pkg/queue"
 )
 
 func main() { os.Exit(base.Main(&config{}, run)) }
+
+// perWorker is how many events are on their way for each handler: enough to keep it busy, and few enough to leave
+// something for the other replicas.
+const perWorker = 16
 
 // run starts the app and waits for its end.
 func run(rt *base.Runtime, cfg *config) error {
@@ -26,26 +29,24 @@ func run(rt *base.Runtime, cfg *config) error {
 
 // runWith is run with any handler.
 func runWith(rt *base.Runtime, cfg *config, handle handleFunc) error {
-	events := newQueue(rt, cfg)
-	rt.Serve(routes{events, rt.Log}.register) // first: an address that is taken is known before anything is started
-	// None of the three asks to be restarted: what was on its way between them would wait in flight for ever.
-	rt.Go("processor", processor{rt.ZMQ, events, rt.Log, cfg.Handler.Timeout, handle}.run,
-		nanny.Deadline(cfg.Handler.Timeout+time.Second)) // a handler that was told to stop and doesn't is stuck a second later
+	events, err := rt.OpenQueue(perWorker * cfg.Workers)
+	if err != nil {
+		return err
+	}
+	rt.Serve(routes{events, rt.Log}.register) // before the workers: an address that is taken is known before they start
+	// None of them asks to be restarted: what was on its way would wait in flight for as long as the process lives.
+	p := processor{rt.ZMQ, events, rt.Log, cfg.Handler.Timeout, handle, make(chan []byte)}
+	for i := range cfg.Workers {
+		// A handler that was told to stop and doesn't is stuck a second later.
+		rt.Go(fmt.Sprintf("handler-%d", i+1), p.work, nanny.Deadline(cfg.Handler.Timeout+time.Second))
+	}
+	rt.Go("processor", p.run)
 	rt.Go("relay", relay{rt.ZMQ, rt.Log}.run)
 	rt.Go("reader", reader{rt.ZMQ, events, rt.Log}.run)
 	if cfg.SampleEvent {
-		rt.Go("sample", sample{events, rt.Started}.run, nanny.OneShot())
+		rt.Go("sample", sample{events, rt.Log, rt.Started}.run, nanny.OneShot())
 	} else {
 		rt.Started()
 	}
 	return rt.Wait()
-}
-
-// newQueue returns the queue, with its part in the health and at shutdown.
-func newQueue(rt *base.Runtime, cfg *config) *queue.Memory {
-	events := queue.NewMemory(queue.MemoryOptions{MaxBytes: int64(cfg.Queue.MaxBytes), MaxDeliveries: cfg.Queue.MaxDeliveries})
-	rt.Check("queue", func() (any, error) { return events.Stats(), nil })
-	context.AfterFunc(rt.Context(), func() { events.Close() }) // what came now would only be lost: 503 is honest
-	rt.OnStop("queue", time.Second, closeQueue(events, rt.Log))
-	return events
 }

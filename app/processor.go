@@ -12,6 +12,7 @@ import (
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/worker"
 	"example.com/base-app/pkg/zmq"
 )
 
@@ -22,38 +23,68 @@ const (
 	longestPause = time.Minute
 )
 
-// settler is told how a delivery ended: the queue.
+// settler is told of the deliveries that are handled: the queue.
 type settler interface {
-	Ack(ctx context.Context, receipt []byte) error
-	Retry(ctx context.Context, receipt []byte, pause time.Duration) (queue.State, error)
+	Begin(receipt []byte) error
+	Ack(receipt []byte) error
+	Retry(receipt []byte, pause time.Duration, reason error) (queue.State, error)
+	Dead(receipt []byte, reason error) error
 }
 
-// processor calls the handler for each event and tells the queue how it went.
+// processor calls the handler for each event and tells the queue how it went. It is one worker that receives, and
+// WORKERS others that handle, with a channel without a buffer between: an event waits in the socket, where it is seen.
 type processor struct {
 	zmq     *zmq.Context
 	events  settler
 	log     *slog.Logger
 	timeout time.Duration
 	handle  handleFunc
+	next    chan []byte
 }
 
+// run receives events and hands each to the first handler that is free.
 func (p processor) run(ctx context.Context) (err error) {
 	in, err := p.zmq.Bind(ctx, zmq.Pull, toProcessor)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
+	self := worker.FromContext(ctx)
 	for {
 		wire, err := in.Recv(ctx)
 		if err != nil {
 			return err
 		}
-		e, err := event.Decode(wire)
-		if err != nil {
-			return err // it came from our own reader: a bug, not bad input
+		self.Park(&handlersBusy)
+		select {
+		case p.next <- wire:
+		case <-ctx.Done(): // it is given back to the queue
 		}
-		if err := p.process(ctx, e); err != nil {
-			return err
+		self.Unpark()
+	}
+}
+
+// Where the workers here wait.
+var handlersBusy, noEvent = "all handlers are busy", "no event"
+
+// work handles one event after the other.
+func (p processor) work(ctx context.Context) error {
+	self := worker.FromContext(ctx)
+	for {
+		self.Park(&noEvent)
+		select {
+		case wire := <-p.next:
+			self.Unpark()
+			e, err := event.Decode(wire)
+			if err != nil {
+				return err // it came from our own reader: a bug, not bad input
+			}
+			if err := p.process(ctx, e); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			self.Unpark()
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -63,21 +94,28 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 	if e.RequestID != "" {
 		ctx = logging.With(ctx, slog.String("request_id", e.RequestID))
 	}
+	if err := p.events.Begin(e.Receipt); err != nil {
+		return err
+	}
 	err := p.attempt(ctx, e)
 	switch {
 	case err == nil:
-		return p.events.Ack(ctx, e.Receipt)
+		return p.events.Ack(e.Receipt)
 	case ctx.Err() != nil: // the shutdown interrupted it: the event is not to blame
 		return context.Cause(ctx)
-	}
-	wait := pause(e.Delivery)
-	state, settleErr := p.events.Retry(ctx, e.Receipt, wait)
-	if settleErr != nil {
-		return errors.Join(settleErr, err)
 	}
 	attrs := []any{"id", e.ID, "sequence", e.Sequence, "delivery", e.Delivery, "error", err}
 	if trace := fault.Stack(err); len(trace) > 0 {
 		attrs = append(attrs, "stack", string(trace))
+	}
+	if fault.Of(err) == fault.KindPermanent {
+		p.log.ErrorContext(ctx, "event is dead, trying again can't help", attrs...)
+		return p.events.Dead(e.Receipt, err)
+	}
+	wait := pause(e.Delivery)
+	state, settleErr := p.events.Retry(e.Receipt, wait, err)
+	if settleErr != nil {
+		return errors.Join(settleErr, err)
 	}
 	if state == queue.StateDead {
 		p.log.ErrorContext(ctx, "event is dead, it failed too often", attrs...)
@@ -106,14 +144,4 @@ func pause(delivery uint32) time.Duration {
 		longest = min(longest, firstPause<<n)
 	}
 	return rand.N(longest) + time.Millisecond
-}
-
-// closeQueue says what is lost with a queue that lives in memory.
-func closeQueue(q *queue.Memory, log *slog.Logger) func(context.Context) error {
-	return func(ctx context.Context) error {
-		if lost := q.Close(); lost > 0 {
-			log.WarnContext(ctx, "accepted events were not handled and are lost: the queue is in memory", "count", lost)
-		}
-		return nil
-	}
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"mime"
 	"net/http"
 
 	"example.com/base-app/pkg/event"
@@ -14,8 +17,13 @@ import (
 )
 
 const (
-	maxEvent   = 1 << 20 // bytes of one event: what doesn't fit belongs in a store, and its address in the event
-	retryAfter = "1"     // seconds, told to clients while the queue is full: a burst is over by then
+	maxEvent = 1 << 20 // bytes of one event: what doesn't fit belongs in a store, and its address in the event
+	// A batch is written at once; more would hold up the others.
+	maxBatch       = 8 << 20 // bytes
+	maxBatchEvents = 1000
+	retryAfter     = "1" // seconds, told to clients while the queue takes nothing: a burst is over by then
+
+	mediaLines = "application/x-ndjson"
 )
 
 // intake is what the routes need of the queue.
@@ -35,7 +43,7 @@ func (h routes) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /events/{id}", h.status)
 }
 
-// accepted answers POST /events.
+// accepted answers POST /events, once or on a line for each event.
 type accepted struct {
 	ID        string      `json:"id"`
 	Sequence  uint64      `json:"sequence"`
@@ -52,16 +60,96 @@ type told struct {
 }
 
 func (h routes) post(w http.ResponseWriter, r *http.Request) {
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == mediaLines {
+		h.postLines(w, r)
+		return
+	}
 	body, ok := web.ReadJSONObject(w, r, maxEvent)
 	if !ok {
 		return
 	}
-	id, problem := chooseID(r.Header.Get("Idempotency-Key"), body)
+	e, problem := envelope(r, body, r.Header.Get("Idempotency-Key"))
 	if problem != "" {
 		web.WriteProblem(w, r, http.StatusBadRequest, problem)
 		return
 	}
-	e := event.Event{ID: id, RequestID: web.RequestID(r.Context()), Body: body}
+	answers, err := h.events.Publish(r.Context(), e)
+	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	w.Header().Set("Location", "/events/"+e.ID)
+	web.WriteJSON(w, r, http.StatusAccepted, answer(answers[0]))
+}
+
+// postLines takes newline-delimited JSON, an event on each line: https://github.com/ndjson/ndjson-spec. Either all are
+// accepted or none is.
+func (h routes) postLines(w http.ResponseWriter, r *http.Request) {
+	body, ok := web.ReadBody(w, r, maxBatch, mediaLines)
+	if !ok {
+		return
+	}
+	if r.Header.Get("Idempotency-Key") != "" {
+		web.WriteProblem(w, r, http.StatusBadRequest, `an Idempotency-Key is for one event; name each line's event by its member "id"`)
+		return
+	}
+	events, status, problem := split(r, body)
+	if problem != "" {
+		web.WriteProblem(w, r, status, problem)
+		return
+	}
+	answers, err := h.events.Publish(r.Context(), events...)
+	if err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	var text []byte
+	for _, a := range answers {
+		line, err := json.Marshal(answer(a))
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		text = append(append(text, line...), '\n')
+	}
+	w.Header().Set("Content-Type", mediaLines)
+	w.WriteHeader(http.StatusAccepted)
+	_, _ = w.Write(text) // whoever is gone asks again, under the same ids
+}
+
+// split makes an event of each line that is not empty.
+func split(r *http.Request, body []byte) (events []event.Event, status int, problem string) {
+	number := 0
+	for line := range bytes.Lines(body) {
+		number++
+		if line = bytes.TrimRight(line, "\r\n"); len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		switch {
+		case len(events) == maxBatchEvents:
+			return nil, http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d events in one request", maxBatchEvents)
+		case len(line) > maxEvent:
+			return nil, http.StatusRequestEntityTooLarge, fmt.Sprintf("line %d: the event is larger than %d bytes", number, maxEvent)
+		}
+		if err := web.CheckObject(line); err != nil {
+			return nil, http.StatusBadRequest, fmt.Sprintf("line %d: %v", number, err)
+		}
+		e, problem := envelope(r, line, "")
+		if problem != "" {
+			return nil, http.StatusBadRequest, fmt.Sprintf("line %d: %s", number, problem)
+		}
+		events = append(events, e)
+	}
+	if len(events) == 0 {
+		return nil, http.StatusBadRequest, "the body is empty; send one JSON object on each line"
+	}
+	return events, 0, ""
+}
+
+// envelope makes an event of a body that is one JSON object. Key is the id that the request's header names, if any.
+func envelope(r *http.Request, body []byte, key string) (e event.Event, problem string) {
+	id, problem := chooseID(key, body)
+	e = event.Event{ID: id, RequestID: web.RequestID(r.Context()), Body: body}
 	// A trace context that is not well formed is left out, as the W3C wants it; the event is none the worse.
 	if t := r.Header.Get("Traceparent"); event.ValidTraceParent(t) {
 		e.TraceParent = t
@@ -69,13 +157,7 @@ func (h routes) post(w http.ResponseWriter, r *http.Request) {
 	if b := r.Header.Get("Baggage"); event.ValidBaggage(b) {
 		e.Baggage = b
 	}
-	answers, err := h.events.Publish(r.Context(), e)
-	if err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	w.Header().Set("Location", "/events/"+id)
-	web.WriteJSON(w, r, http.StatusAccepted, accepted{ID: id, Sequence: answers[0].Sequence, Status: queue.StateAccepted, Duplicate: answers[0].Duplicate})
+	return e, problem
 }
 
 // chooseID takes the id from the header or from the body's member "id", or makes one.
@@ -103,24 +185,41 @@ func chooseID(header string, body []byte) (id, problem string) {
 	return id, ""
 }
 
+func answer(a queue.Accepted) accepted {
+	return accepted{ID: a.ID, Sequence: a.Sequence, Status: queue.StateAccepted, Duplicate: a.Duplicate}
+}
+
+// refuse answers for a queue that took nothing. After any of these the same request may be sent again: an event that
+// was accepted after all is known by its id.
 func (h routes) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	detail := ""
 	switch {
 	case errors.Is(err, queue.ErrFull):
-		w.Header().Set("Retry-After", retryAfter)
-		web.WriteProblem(w, r, http.StatusServiceUnavailable, "the queue is full; try again later")
+		detail = "the queue is full; try again later"
 	case errors.Is(err, queue.ErrClosed):
-		w.Header().Set("Retry-After", retryAfter)
-		web.WriteProblem(w, r, http.StatusServiceUnavailable, "the app is shutting down; try again later")
+		detail = "the app is shutting down; try again later"
+	case errors.Is(err, queue.ErrUnavailable):
+		h.log.WarnContext(r.Context(), "event could not be queued", "error", err)
+		detail = "the queue takes no events at present; try again later"
+	case r.Context().Err() != nil: // the client is gone, or its time is over
+		detail = "the request ended before the event was on the disk; send it again under the same id"
 	default:
 		h.log.ErrorContext(r.Context(), "event could not be queued", "error", err)
 		web.WriteProblem(w, r, http.StatusInternalServerError, "the event could not be queued")
+		return
 	}
+	w.Header().Set("Retry-After", retryAfter)
+	web.WriteProblem(w, r, http.StatusServiceUnavailable, detail)
 }
 
 func (h routes) status(w http.ResponseWriter, r *http.Request) {
 	s, err := h.events.Status(r.Context(), r.PathValue("id"))
-	if err != nil {
+	switch {
+	case errors.Is(err, queue.ErrUnknown):
 		web.WriteProblem(w, r, http.StatusNotFound, "no event of this id is known")
+		return
+	case err != nil:
+		h.refuse(w, r, err)
 		return
 	}
 	answer := told{ID: s.ID, Sequence: s.Sequence, Status: s.State}

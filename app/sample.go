@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"example.com/base-app/pkg/event"
@@ -20,6 +21,7 @@ const (
 // shows an event on its whole way, while the log is still at debug.
 type sample struct {
 	events intake
+	log    *slog.Logger
 	done   func()
 }
 
@@ -27,7 +29,8 @@ func (s sample) run(ctx context.Context) error {
 	defer s.done()
 	id := event.NewID()
 	if _, err := s.events.Publish(ctx, event.Event{ID: id, Body: []byte(`{"message":"hello, this is the sample event; APP_SAMPLE_EVENT=false switches it off"}`)}); err != nil {
-		return err
+		s.log.WarnContext(ctx, "the sample event was not accepted", "error", err) // the app is none the worse
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, samplePatience)
 	defer cancel()

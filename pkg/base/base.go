@@ -66,6 +66,7 @@ type program struct {
 	run     func(*Runtime) error
 	env     config.Environment
 	args    []string
+	in      io.Reader
 	out     io.Writer
 	err     io.Writer
 	signals *lifecycle.Signals
@@ -77,7 +78,7 @@ func Main[C Configuration](cfg C, run func(*Runtime, C) error) int {
 	signals := lifecycle.Arm()
 	defer signals.Disarm()
 	p := &program{cfg: cfg, run: func(rt *Runtime) error { return run(rt, cfg) }, env: config.OS(),
-		args: os.Args[1:], out: os.Stdout, err: os.Stderr, signals: signals}
+		args: os.Args[1:], in: os.Stdin, out: os.Stdout, err: os.Stderr, signals: signals}
 	return p.main()
 }
 

@@ -29,7 +29,8 @@ type ctl struct {
 	Loglevel struct {
 		Level string `arg:"" optional:"" help:"debug, info, warn or error; without one, the present level is shown."`
 	} `cmd:"" help:"Show or change the log level. It lasts until the app ends."`
-	Dump struct{} `cmd:"" help:"Write a state dump to the log and the data folder, without stopping the app."`
+	Queue queueCtl `cmd:"" help:"The events: how many, and those that could not be handled."`
+	Dump  struct{} `cmd:"" help:"Write a state dump to the log and the data folder, without stopping the app."`
 }
 
 // ask does the commands that talk to the running app.
@@ -46,6 +47,9 @@ func (p *program) ask(command string, c *commands) error {
 		return p.probe(ctx, s.Web.Addr, c.Health.Timeout)
 	}
 	client := control.NewClient(s.Control.Socket)
+	if rest, ok := strings.CutPrefix(command, "ctl queue "); ok {
+		return p.askQueue(ctx, client, rest, c.Ctl.JSON, &c.Ctl.Queue)
+	}
 	switch command {
 	case "ctl status":
 		return get(ctx, p, client, c.Ctl.JSON, "/status", printStatus)
@@ -157,7 +161,7 @@ func (p *program) probe(ctx context.Context, addr string, timeout time.Duration)
 	if err := json.NewDecoder(io.LimitReader(answer.Body, maxHealth)).Decode(&h); err != nil {
 		return fmt.Errorf("something that is not this app answers at %s: %w", addr, err)
 	}
-	if answer.StatusCode != http.StatusOK {
+	if answer.StatusCode != http.StatusOK || h.Status == "degraded" {
 		return fmt.Errorf("the app is %s: %s", h.Status, strings.Join(h.Problems, "; "))
 	}
 	fmt.Fprintf(p.out, "%s, up %v\n", h.Status, time.Duration(h.Uptime*float64(time.Second)).Round(time.Second))

@@ -40,8 +40,9 @@ type check struct {
 	ask  func() (any, error)
 }
 
-// Check adds a part to the health, the state dump and `app ctl status`: what ask returns stands there under name,
-// and its error makes the app unhealthy. It is asked often and must not block.
+// Check adds a part to the health, the state dump and `app ctl status`: what ask returns stands there under name. With
+// its error the app is degraded: not ready, and `app health` fails, so that somebody is told; /healthz keeps its 200,
+// since a restart wouldn't help. It is asked often and must not block for long.
 func (rt *Runtime) Check(name string, ask func() (any, error)) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -50,7 +51,7 @@ func (rt *Runtime) Check(name string, ask func() (any, error)) {
 
 // health is what /healthz answers, and a part of the control socket's status.
 type health struct {
-	Status   string                 `json:"status"` // starting, ok, draining, failing
+	Status   string                 `json:"status"` // starting, ok, degraded, draining, failing
 	Problems []string               `json:"problems,omitempty"`
 	Uptime   float64                `json:"uptime_seconds"`
 	Workers  map[string]nanny.State `json:"workers"`
@@ -65,9 +66,9 @@ func (rt *Runtime) health() health {
 	rt.mu.Lock()
 	started, checks := rt.started, rt.checks
 	rt.mu.Unlock()
-	fail := func(err error) {
+	fail := func(status string, err error) {
 		if err != nil {
-			h.Status, h.Problems = "failing", append(h.Problems, strings.ReplaceAll(err.Error(), "\n", "; "))
+			h.Status, h.Problems = status, append(h.Problems, strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}
 	switch {
@@ -76,12 +77,14 @@ func (rt *Runtime) health() health {
 	case !started:
 		h.Status = "starting"
 	}
-	fail(rt.nanny.Err())
 	for _, c := range checks {
 		part, err := c.ask()
 		h.Parts[c.name] = part
-		fail(err)
+		if h.Status != "draining" { // what closes now is no problem
+			fail("degraded", err)
+		}
 	}
+	fail("failing", rt.nanny.Err())
 	return h
 }
 
@@ -144,6 +147,7 @@ func (rt *Runtime) commands(s *control.Server) {
 	answer("GET /sockets", func(*http.Request) (any, error) { return rt.ZMQ.Sockets(), nil })
 	answer("GET /loglevel", func(*http.Request) (any, error) { return rt.level(), nil })
 	answer("POST /loglevel", func(r *http.Request) (any, error) { return rt.setLevel(r.Body) })
+	rt.queueCommands(answer)
 	answer("POST /dump", func(*http.Request) (any, error) {
 		file, err := rt.life.Dump("app ctl dump")
 		return dumped{file}, err

@@ -19,6 +19,7 @@ import (
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/nanny"
+	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/zmq"
 )
@@ -49,6 +50,7 @@ type Runtime struct {
 	addr    net.Addr          // nil until Serve
 	started bool
 	checks  []check
+	queue   *queue.Queue // nil until OpenQueue
 }
 
 func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.Signals) *Runtime {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"example.com/base-app/pkg/config"
@@ -27,7 +28,7 @@ type Settings struct {
 		Address string `envconfig:"SYSLOG_ADDRESS" desc:"a copy of each line goes to udp://host:514, tcp://host:601 or unix:///dev/log; empty means /dev/log if it is a socket, off means nowhere"`
 	} `group:"SYSLOG"`
 
-	DataDir string `envconfig:"DATA_DIR" default:"./data" desc:"folder for the lock, the last exit, dumps and crash reports; one process uses it at a time"`
+	DataDir string `envconfig:"DATA_DIR" default:"./data" desc:"folder for the queue, the lock, the last exit, dumps and crash reports; one process uses it at a time"`
 	Web     struct {
 		Addr string `envconfig:"WEB_ADDR" default:"127.0.0.1:8080" desc:"host:port for events and health; :8080 means all addresses, port 0 a free one"`
 	} `group:"WEB"`
@@ -36,9 +37,17 @@ type Settings struct {
 	} `group:"CONTROL"`
 
 	Queue struct {
-		MaxBytes      config.Bytes `envconfig:"QUEUE_MAX_BYTES" default:"64MiB" min:"2MiB" max:"1TiB" desc:"how much may wait; more is refused with 503. Too small refuses bursts, too large fills the memory before anyone notices that the workers are too slow"`
-		MaxDeliveries int          `envconfig:"QUEUE_MAX_DELIVERIES" default:"5" min:"1" max:"1000" desc:"how often an event is tried before it is dead"`
+		URL           string        `envconfig:"QUEUE_URL" default:"embedded" desc:"embedded keeps the events in files under DATA_DIR, synced to the disk before they are accepted; nats://a:4222,b:4222,c:4222 names the nodes of a NATS cluster with JetStream, 2.12 or later"`
+		Credentials   string        `envconfig:"QUEUE_CREDENTIALS_FILE" desc:"file with the cluster's user and key (.creds)"`
+		CA            string        `envconfig:"QUEUE_TLS_CA_FILE" desc:"file with the certificates that the cluster's are signed with; empty means the system's"`
+		Cert          string        `envconfig:"QUEUE_TLS_CERT_FILE" desc:"file with the client's certificate, if the cluster wants one"`
+		Key           string        `envconfig:"QUEUE_TLS_KEY_FILE" desc:"file with its key"`
+		Replicas      int           `envconfig:"QUEUE_REPLICAS" default:"1" min:"1" max:"5" desc:"on how many of the cluster's nodes each event is kept; 3 outlives the loss of one"`
+		MaxBytes      config.Bytes  `envconfig:"QUEUE_MAX_BYTES" default:"1GiB" min:"2MiB" max:"1TiB" desc:"how much may wait on disk; more is refused with 503. Too small refuses bursts, too large fills the disk before anyone notices that the workers are too slow"`
+		MaxDeliveries int           `envconfig:"QUEUE_MAX_DELIVERIES" default:"5" min:"1" max:"1000" desc:"how often an event is tried before it is a dead letter"`
+		AckWait       time.Duration `envconfig:"QUEUE_ACK_WAIT" default:"5s" min:"1s" max:"10m" desc:"after which an event is delivered again if the process that had it is gone. Too short takes a process that stood still for a moment for gone, too long delays what a crash interrupted"`
 	} `group:"QUEUE"`
+	Workers int `envconfig:"WORKERS" default:"0" min:"0" max:"1024" desc:"how many events are handled at the same time; 0 means the number of processor cores"`
 	Handler struct {
 		Timeout time.Duration `envconfig:"HANDLER_TIMEOUT" default:"30s" min:"1ms" max:"1h" desc:"how long the handler may take for one event; it is told by its context, and a second later it counts as stuck"`
 	} `group:"HANDLER"`
@@ -70,6 +79,7 @@ func (s *Settings) resolve() {
 		s.Device, _ = os.Hostname()
 	}
 	s.Device = cmp.Or(s.Device, "unknown")
+	s.Workers = cmp.Or(s.Workers, runtime.GOMAXPROCS(0))
 	s.Control.Socket = cmp.Or(s.Control.Socket, filepath.Join(s.DataDir, "control.sock"))
 }
 

@@ -27,6 +27,7 @@ const (
 	KindConfig                 // a setting or the surroundings (port, folder, lock) are wrong
 	KindUsage                  // the command line is wrong
 	KindTerminated             // a call that returned because its socket context was terminated
+	KindPermanent              // an event that can't be handled, however often it is tried
 	KindStopped                // somebody asked the process to stop
 )
 
@@ -61,6 +62,7 @@ var rules = [...]Rule{
 	KindConfig:     {KindConfig, "config", slog.LevelError, false, false, ExitConfig, "a setting, or what it names (port, folder, file), is wrong"},
 	KindUsage:      {KindUsage, "usage", slog.LevelError, false, false, ExitUsage, "the command line is wrong"},
 	KindTerminated: {KindTerminated, "terminated", slog.LevelWarn, false, false, ExitUnhandled, "a socket call was ended by the end of its context"},
+	KindPermanent:  {KindPermanent, "permanent", slog.LevelError, true, false, ExitUnhandled, "an event can't be handled, however often it is tried"},
 	KindStopped:    {KindStopped, "stopped", slog.LevelInfo, false, false, ExitClean, "somebody asked the process to stop"},
 }
 
@@ -119,6 +121,15 @@ func Dependency(name string, err error) error {
 		return nil
 	}
 	return &Error{Kind: KindDependency, Op: "dependency", Subject: name, Err: err}
+}
+
+// Permanent says that trying again can't help: an event whose handler returns it is a dead letter at once. It returns nil
+// if err is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: KindPermanent, Err: err}
 }
 
 // Config says that a setting or something that a setting names is wrong, and what to do about it.

@@ -26,7 +26,26 @@ const firstBuffer = 4 << 10
 // It blocks until the body is there, its connection ends or ReadTimeout is over, and holds at most about twice the
 // limit in memory, and never more than about twice what has arrived.
 func ReadJSONObject(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, ok bool) {
-	body, p := readJSONObject(r, limit)
+	body, ok = ReadBody(w, r, limit, "application/json")
+	if !ok {
+		return nil, false
+	}
+	err := errEmptyObject
+	if len(body) > 0 {
+		err = CheckObject(body)
+	}
+	if err != nil {
+		WriteProblem(w, r, http.StatusBadRequest, err.Error())
+		return nil, false
+	}
+	return body, true
+}
+
+var errEmptyObject = errors.New("the body is empty; send one JSON object")
+
+// ReadBody reads the body of r, of at most limit bytes and of the given media type.
+func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, media string) (body []byte, ok bool) {
+	body, p := readBody(r, limit, media)
 	if p == nil {
 		return body, true
 	}
@@ -37,8 +56,8 @@ func ReadJSONObject(w http.ResponseWriter, r *http.Request, limit int64) (body [
 	return nil, false
 }
 
-func readJSONObject(r *http.Request, limit int64) ([]byte, *Problem) {
-	if p := checkType(r.Header); p != nil {
+func readBody(r *http.Request, limit int64, media string) ([]byte, *Problem) {
+	if p := checkType(r.Header, media); p != nil {
 		return nil, p
 	}
 	if r.ContentLength > limit { // before the first byte, and before "100 Continue"
@@ -54,11 +73,6 @@ func readJSONObject(r *http.Request, limit int64) ([]byte, *Problem) {
 		return nil, &Problem{Status: http.StatusBadRequest, Detail: "the body could not be read: it ends early or its chunks are malformed"}
 	case int64(buf.Len()) > limit:
 		return nil, tooLarge(limit)
-	case buf.Len() == 0:
-		return nil, &Problem{Status: http.StatusBadRequest, Detail: "the body is empty; send one JSON object"}
-	}
-	if err := CheckObject(buf.Bytes()); err != nil {
-		return nil, &Problem{Status: http.StatusBadRequest, Detail: err.Error()}
 	}
 	return buf.Bytes(), nil
 }
@@ -67,11 +81,11 @@ func tooLarge(limit int64) *Problem {
 	return &Problem{Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", limit)}
 }
 
-func checkType(h http.Header) *Problem {
+func checkType(h http.Header, want string) *Problem {
 	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset := params["charset"]
-	if err != nil || media != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return &Problem{Status: http.StatusUnsupportedMediaType, Detail: "Content-Type must be application/json (always in UTF-8)"}
+	if err != nil || media != want || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return &Problem{Status: http.StatusUnsupportedMediaType, Detail: "Content-Type must be " + want + " (always in UTF-8)"}
 	}
 	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
 		return &Problem{Status: http.StatusUnsupportedMediaType, Detail: "send the body without Content-Encoding"}
