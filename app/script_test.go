@@ -65,6 +65,13 @@ func runBroken(rt *base.Runtime, cfg *config) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}
+		if bytes.Contains(e.Body, []byte("handler can never")) {
+			return fault.Permanent(errors.New("no such customer"))
+		}
+		if bytes.Contains(e.Body, []byte("handler kills the process")) {
+			go panic("nobody can recover this")
+			hangForEver()
+		}
 		if bytes.Contains(e.Body, []byte("handler hangs")) {
 			hangForEver()
 		}
@@ -182,7 +189,7 @@ func (c *child) start(ts *testscript.TestScript, args []string) {
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = c.work, log, log
 	c.cmd.Env = append(os.Environ(), "PWD="+c.work, "GORACE="+noRaceSleep)
 	for _, name := range []string{"WEB_ADDR", "SYSLOG_ADDRESS", "DATA_DIR", "SHUTDOWN_GRACE", "LOG_LEVEL", "LOG_FORMAT", "APP_SAMPLE_EVENT", "HANDLER_TIMEOUT",
-		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "DEPLOYMENT_ID"} {
+		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "WORKERS", "DEPLOYMENT_ID"} {
 		if v := ts.Getenv(name); v != "" {
 			c.cmd.Env = append(c.cmd.Env, name+"="+v)
 		}
@@ -257,10 +264,17 @@ func (c *child) base(ts *testscript.TestScript) string {
 	return c.url
 }
 
-// post sends an event and checks the status; the answer is in the file answer: post 202 '{"a":1}' [header:value]
+// post sends an event, or a file's, or as many as a number says, and checks the status; the answer is in the file
+// answer: post 202 '{"a":1}' [header:value]
 // The status - means that the process may be gone before it answers.
 func (c *child) post(ts *testscript.TestScript, args []string) {
-	req, err := http.NewRequest(http.MethodPost, c.base(ts)+"/events", strings.NewReader(args[1]))
+	body := args[1]
+	if name, ok := strings.CutPrefix(body, "@"); ok {
+		body = ts.ReadFile(name)
+	} else if n, err := strconv.Atoi(body); err == nil {
+		body = strings.Repeat("{}\n", n)
+	}
+	req, err := http.NewRequest(http.MethodPost, c.base(ts)+"/events", strings.NewReader(body))
 	ts.Check(err)
 	req.Header.Set("Content-Type", "application/json")
 	for _, h := range args[2:] {
@@ -282,8 +296,8 @@ func (c *child) post(ts *testscript.TestScript, args []string) {
 func (c *child) fill(ts *testscript.TestScript, status string) {
 	c.post(ts, []string{"202", `{"do":"handler waits"}`})
 	body := `{"filler":"` + strings.Repeat("x", 400<<10) + `"}`
-	for range 4 {
-		c.post(ts, []string{"202", body})
+	for i := range 4 {
+		c.post(ts, []string{"202", body, fmt.Sprintf("Idempotency-Key:filler-%d", i+1)})
 	}
 	c.post(ts, []string{"-", body})
 	c.post(ts, []string{status, body})
