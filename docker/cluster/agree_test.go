@@ -63,7 +63,7 @@ func TestThePodsTimesNest(t *testing.T) {
 		if name != "startup" && p.TimeoutSeconds > p.PeriodSeconds {
 			t.Errorf("the %s probe asks again before it gave up", name)
 		}
-		if pages := strings.Join(find(t, "docs/http.md", "^\\| `GET (.*)` \\|"), " "); !strings.Contains(pages, p.HTTPGet.Path) {
+		if pages := strings.Join(find(t, "docs/http.md", "^\\| (`GET .*`) \\|"), " "); !strings.Contains(pages, "GET "+p.HTTPGet.Path+"`") {
 			t.Errorf("the %s probe asks for %s, which docs/http.md doesn't have", name, p.HTTPGet.Path)
 		}
 	}

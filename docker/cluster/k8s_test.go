@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
@@ -57,10 +59,16 @@ type scaled struct {
 	} `json:"spec"`
 }
 
-// decode refuses a field that the type doesn't have, and a field that stands there twice.
+// decode refuses a field that the type doesn't have, one in the wrong case, and one that stands there twice, as the API
+// server does.
 func decode(t *testing.T, name string, text []byte, v any) {
 	t.Helper()
-	if err := yaml.UnmarshalStrict(text, v); err != nil {
+	raw, err := yaml.YAMLToJSONStrict(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	unknown, err := json.UnmarshalStrict(raw, v)
+	if err := errors.Join(append(unknown, err)...); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 }
