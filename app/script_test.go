@@ -30,9 +30,10 @@ import (
 // same app with a worker that breaks in the way that an event tells it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"app":     main,
-		"broken":  func() { os.Exit(base.Main(&config{}, runBroken)) },
-		"failing": func() { os.Exit(base.Main(&config{}, runFailing)) },
+		"app":       main,
+		"broken":    func() { os.Exit(base.Main(&config{}, runBroken)) },
+		"failing":   func() { os.Exit(base.Main(&config{}, runFailing)) },
+		"recording": func() { os.Exit(base.Main(&config{}, runRecording)) },
 	})
 }
 
