@@ -162,7 +162,7 @@ sock.send(b'')
 			t.Fatal(err)
 		}
 	}
-	p := start(t, dir, "-v", "-t", "0.5", "--startup-grace", "20", "--", python, "worker.py")
+	p := start(t, dir, "-v", "-t", "1", "--startup-grace", "20", "--", python, "worker.py")
 	p.await(`Got heartbeat`)
 	p.await(`(?s)\[worker\] Enough.*Missing a timeout \.\.\..*Missing a timeout \.\.\..*Killing off the process \.\.\.`)
 	p.await(`Error = Missed 2 heartbeats, 131 \(SIGQUIT\)`)
@@ -181,7 +181,7 @@ sock.send(b'')
 
 // Garbage, floods, huge frames and silent clients change nothing.
 func TestHostileClientsChangeNothing(t *testing.T) {
-	p := start(t, folder(t), "-t", "0.5", "--", "puppet", "pid:pids", "beat:50ms", "catch:0", "say:ready", "hang")
+	p := start(t, folder(t), "-t", "2", "--", "puppet", "pid:pids", "beat:50ms", "catch:0", "say:ready", "hang")
 	p.ready()
 	first := p.life(1)
 	eventually(t, "beats", func() bool { return p.status().Beats > 0 })
