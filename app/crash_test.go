@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +47,6 @@ type recorder struct {
 	path string
 
 	cmd   *exec.Cmd
-	log   *bytes.Buffer
 	ended chan struct{}
 
 	mu       sync.Mutex
@@ -75,12 +73,23 @@ func newRecorder(t *testing.T, dir string, env ...string) *recorder {
 }
 
 func (r *recorder) start() {
-	r.cmd, r.log, r.ended = exec.Command(r.path), &bytes.Buffer{}, make(chan struct{})
-	r.cmd.Dir, r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = r.dir, r.env, r.log, r.log
+	log, err := os.Create(filepath.Join(r.dir, "log"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer log.Close()
+	r.cmd, r.ended = exec.Command(r.path), make(chan struct{})
+	r.cmd.Dir, r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = r.dir, r.env, log, log
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
 	go func() { _ = r.cmd.Wait(); close(r.ended) }()
+}
+
+// log is what the last life said.
+func (r *recorder) log() string {
+	text, _ := os.ReadFile(filepath.Join(r.dir, "log"))
+	return string(text)
 }
 
 func (r *recorder) kill() {
@@ -98,7 +107,7 @@ func (r *recorder) stop() {
 	late := time.AfterFunc(patience, func() { _ = r.cmd.Process.Signal(syscall.SIGQUIT) })
 	<-r.ended
 	if code := r.cmd.ProcessState.ExitCode(); !late.Stop() || code != 0 {
-		r.t.Errorf("want exit 0 in time, have %d:\n%s", code, r.log)
+		r.t.Errorf("want exit 0 in time, have %d:\n%s", code, r.log())
 	}
 }
 
@@ -195,7 +204,7 @@ func (r *recorder) judge() {
 		}
 	}
 	if len(missing) > 0 {
-		t.Fatalf("%d of %d accepted events were never handled, %v among them:\n%s", len(missing), len(r.accepted), missing[:min(3, len(missing))], r.log)
+		t.Fatalf("%d of %d accepted events were never handled, %v among them:\n%s", len(missing), len(r.accepted), missing[:min(3, len(missing))], r.log())
 	}
 	for id := range r.accepted {
 		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -239,11 +248,11 @@ func (r *recorder) ready() {
 		}
 		select {
 		case <-r.ended:
-			r.t.Fatalf("it ended instead of getting ready:\n%s", r.log)
+			r.t.Fatalf("it ended instead of getting ready:\n%s", r.log())
 		default:
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("not ready: %d %s\n%s", status, text, r.log)
+			r.t.Fatalf("not ready: %d %s\n%s", status, text, r.log())
 		}
 	}
 }
@@ -259,7 +268,7 @@ func TestNoAcceptedEventIsLostByKills(t *testing.T) {
 	began := time.Now()
 	r.start()
 	r.ready()
-	life := 3 * time.Since(began) // a start, and twice as long at work
+	life := time.Since(began) + 150*time.Millisecond // a start, and some time at work
 	r.post(6)
 	for range kills {
 		<-time.After(rand.N(life))
@@ -292,7 +301,7 @@ func TestNoAcceptedEventIsLostByAFullDisk(t *testing.T) {
 		before := len(r.handled())
 		for deadline := time.Now().Add(patience); len(r.handled()) < before+20; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("round %d: no events are handled:\n%s", round, r.log)
+				t.Fatalf("round %d: no events are handled:\n%s", round, r.log())
 			}
 		}
 		filler := filepath.Join(disk, "filler")
@@ -306,7 +315,7 @@ func TestNoAcceptedEventIsLostByAFullDisk(t *testing.T) {
 		r.mu.Unlock()
 		for deadline := time.Now().Add(patience); r.refusals(http.StatusServiceUnavailable) < 10; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("round %d: nobody is refused: %v\n%s", round, r.refused, r.log)
+				t.Fatalf("round %d: nobody is refused: %v\n%s", round, r.refused, r.log())
 			}
 		}
 		if err := os.Remove(filler); err != nil {
@@ -333,7 +342,7 @@ func (r *recorder) await(path string, status int, text string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("%s: want %d and %s, have %d %s\n%s", path, status, text, have, body, r.log)
+			r.t.Fatalf("%s: want %d and %s, have %d %s\n%s", path, status, text, have, body, r.log())
 		}
 	}
 }
