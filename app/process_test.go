@@ -123,9 +123,10 @@ func signalAtStart(t *testing.T, dir string, s syscall.Signal, after time.Durati
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "data", "*"))
 	hidden, _ := filepath.Glob(filepath.Join(dir, "data", ".*"))
-	for _, path := range append(left, hidden...) {
+	queued, _ := filepath.Glob(filepath.Join(dir, "data", "queue", "*"))
+	for _, path := range append(append(left, hidden...), queued...) {
 		switch filepath.Base(path) {
-		case "lock", "last_exit.json", "crashes":
+		case "lock", "last_exit.json", "crashes", "queue", "jetstream":
 		default:
 			t.Errorf("%v after %v: %s was left behind:\n%s", s, after, path, &out)
 		}

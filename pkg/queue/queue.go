@@ -103,8 +103,8 @@ type Queue struct {
 	failed   chan struct{}     // closed when the queue can't be trusted any more; cause says why
 	fail     sync.Once
 	cause    error
-	takers   sync.WaitGroup // publisher, fetcher
-	settlers sync.WaitGroup // settler, progress: they end after the takers
+	takers   sync.WaitGroup  // publisher, fetcher
+	settlers sync.WaitGroup  // settler, progress: they end after the takers
 	stopped  context.Context // ends with Close: nothing new comes in, nothing more is delivered
 	stop     context.CancelFunc
 	reach    atomic.Pointer[reachable]
@@ -152,7 +152,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		q.stop()
 		q.disconnect(ctx)
 		if q.slots != nil {
-			_ = q.slots.file.Close()
+			_ = q.slots.abandon()
 		}
 		return nil, err
 	}
