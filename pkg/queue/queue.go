@@ -23,7 +23,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -208,13 +207,9 @@ func (q *Queue) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("queue: close: %w", context.Cause(ctx))
 	}
-	q.giveBack()
-	err := q.nc.FlushWithContext(ctx)
-	if errors.Is(err, nats.ErrConnectionClosed) || q.nc.IsReconnecting() {
-		err = nil // they are delivered again after AckWait
-	}
+	q.giveBack(ctx)
 	q.disconnect(ctx)
-	return errors.Join(err, q.slots.remove())
+	return q.slots.remove()
 }
 
 func (q *Queue) disconnect(ctx context.Context) {
