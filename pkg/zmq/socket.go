@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,7 +142,11 @@ func (s *Socket) Send(ctx context.Context, msg []byte) error {
 	s.pending = appendMessage(s.pending, msg)
 	s.sent++
 	more := waited && len(s.pending) < batchBytes
+	endpoint := s.endpoint
 	s.mu.Unlock()
+	if s.c.observe != nil {
+		s.c.observe(endpoint, 1, 0)
+	}
 	if first {
 		poke(s.work)
 	}
@@ -165,6 +170,7 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 		return nil, s.fail("recv", errWrongWay)
 	}
 	waited := false
+	var began time.Time // read only if there is a wait
 	s.mu.Lock()
 	for {
 		if err := s.over(ctx); err != nil {
@@ -175,14 +181,25 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 		if len(s.rest) > 0 || s.queued > 0 {
 			break
 		}
+		if !waited && s.c.observe != nil {
+			began = time.Now()
+		}
 		s.await(ctx, s.arrived)
 		waited = true
 	}
 	msg, err := s.nextMessage()
 	more := waited && (len(s.rest) > 0 || s.queued > 0)
+	endpoint := s.endpoint
 	s.mu.Unlock()
 	if err != nil {
 		return nil, s.fail("recv", err)
+	}
+	if s.c.observe != nil {
+		took := time.Duration(0)
+		if waited {
+			took = time.Since(began)
+		}
+		s.c.observe(endpoint, -1, took)
 	}
 	if more {
 		poke(s.arrived) // pass it on to the next Recv that waits
@@ -316,8 +333,26 @@ func (s *Socket) shut() {
 	if n := countMessages(s.inflight) + countMessages(s.pending); n > 0 {
 		s.log(slog.LevelWarn, "closed with messages that no peer took", "messages", n)
 	}
+	if n := s.held(); n > 0 && s.c.observe != nil {
+		s.c.observe(s.endpoint, -n, -1)
+	}
 	s.c.remove(s)
 	close(s.closed)
+}
+
+// held counts the messages that a closed socket takes with it.
+func (s *Socket) held() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := countMessages(s.inflight) + countMessages(s.pending) + countMessages(s.rest)
+	for _, frame := range slices.Concat(s.taking[s.next:], s.frames) {
+		if s.batched {
+			n += countMessages(frame)
+		} else {
+			n++
+		}
+	}
+	return n
 }
 
 // linger waits until the peer took everything, or will not.

@@ -78,6 +78,11 @@ type Options struct {
 	// a loaded machine; too long keeps the connections of silent ones open (others don't wait for them).
 	HandshakeTimeout time.Duration
 
+	// Observe is told of messages, by the endpoint of their socket: +1 of each that Send took, -1 of each that Recv
+	// returned and how long that waited (0 if it was there already), and minus the number that a closed socket still
+	// held, with a negative wait. It must not block. Nil: nobody is told.
+	Observe func(endpoint string, change int, waited time.Duration)
+
 	// Log hears of refused peers (warn) and of connections that come and go (debug); slog.Default() if nil.
 	Log *slog.Logger
 }
@@ -87,6 +92,7 @@ type Context struct {
 	max       int
 	handshake time.Duration
 	log       *slog.Logger
+	observe   func(endpoint string, change int, waited time.Duration) // nil: nobody
 
 	terminated atomic.Bool
 	done       chan struct{} // closed by Term
@@ -114,6 +120,7 @@ func NewContext(o Options) *Context {
 		max:       o.MaxMessage,
 		handshake: o.HandshakeTimeout,
 		log:       o.Log,
+		observe:   o.Observe,
 		done:      make(chan struct{}),
 		empty:     make(chan struct{}),
 		sockets:   make(map[uint64]*Socket),
