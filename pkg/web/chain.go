@@ -17,7 +17,7 @@ import (
 const maxID = 128
 
 // chain puts the stages around the handler. Their order is the package comment's: the log sees what recover answers,
-// and all of them know the id. A new stage (metrics, limits, time) goes between log and secure.
+// and all of them know the id. A new stage (limits, time) goes between log and secure.
 func chain(o Options, draining *atomic.Bool) http.Handler {
 	level := o.Level
 	if level == nil {
@@ -27,6 +27,9 @@ func chain(o Options, draining *atomic.Bool) http.Handler {
 	h = secure(h)
 	h = recovered(h, fault.Guard{Log: o.Log, Report: o.Report})
 	h = logged(h, o.Log, level)
+	if o.Trace != nil {
+		h = o.Trace(h)
+	}
 	return identified(h, o.WithAttrs, draining)
 }
 

@@ -13,6 +13,8 @@
 //	   │         └ one line when it is over, however it ends
 //	   └ X-Trace-ID or X-Request-ID or a new id; in the context, and on the answer
 //
+// Options.Trace stands between identify and log.
+//
 // A request that is not HTTP enough to have an id (400, 431, 501, 505) is answered by net/http itself.
 //
 // The package does not do TLS, HTTP/2, rate limits or outgoing calls, and it trusts no X-Forwarded header: put a
@@ -73,6 +75,9 @@ type Options struct {
 	// WithAttrs returns a context whose log records carry the attributes: how the request id gets into each line.
 	// Nil: no line has it.
 	WithAttrs func(context.Context, ...slog.Attr) context.Context
+	// Trace is put around the stages from the log on: it knows the request's id, its context is the log line's, and
+	// AnswerOf tells it afterwards how the request was answered. Nil: nothing.
+	Trace func(http.Handler) http.Handler
 	// Report is told of each panic in a handler, after it was logged. It must not block. Nil: nobody is told.
 	Report func(context.Context, *fault.Error)
 	// Level says at which level the end of a request is logged. Nil: INFO, failures (5xx) WARN, and /healthz and
