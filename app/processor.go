@@ -12,6 +12,7 @@ import (
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/worker"
 	"example.com/base-app/pkg/zmq"
 )
@@ -97,11 +98,15 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 	if err := p.events.Begin(e.Receipt); err != nil {
 		return err
 	}
+	ctx, end := telemetry.FromContext(ctx).Handle(ctx, &e)
 	err := p.attempt(ctx, e)
 	switch {
 	case err == nil:
-		return p.events.Ack(e.Receipt)
+		err = p.events.Ack(e.Receipt)
+		end(telemetry.Processed, err)
+		return err
 	case ctx.Err() != nil: // the shutdown interrupted it: the event is not to blame
+		end(telemetry.Interrupted, err)
 		return context.Cause(ctx)
 	}
 	attrs := []any{"id", e.ID, "sequence", e.Sequence, "delivery", e.Delivery, "error", err}
@@ -109,18 +114,22 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 		attrs = append(attrs, "stack", string(trace))
 	}
 	if fault.Of(err) == fault.KindPermanent {
+		end(telemetry.Dead, err)
 		p.log.ErrorContext(ctx, "event is dead, trying again can't help", attrs...)
 		return p.events.Dead(e.Receipt, err)
 	}
 	wait := pause(e.Delivery)
 	state, settleErr := p.events.Retry(e.Receipt, wait, err)
 	if settleErr != nil {
+		end(telemetry.Interrupted, err)
 		return errors.Join(settleErr, err)
 	}
 	if state == queue.StateDead {
+		end(telemetry.Dead, err)
 		p.log.ErrorContext(ctx, "event is dead, it failed too often", attrs...)
 		return nil
 	}
+	end(telemetry.Retried, err)
 	p.log.WarnContext(ctx, "event failed, it comes again", append(attrs, "in", wait.Round(time.Millisecond).String())...)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/zmq"
 )
 
@@ -33,6 +34,7 @@ func (r reader) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	trace := telemetry.FromContext(ctx)
 	var wire []byte
 	for {
 		e, err := r.events.Next(ctx)
@@ -40,8 +42,10 @@ func (r reader) run(ctx context.Context) (err error) {
 			return err
 		}
 		r.log.DebugContext(ctx, "event read", "id", e.ID, "sequence", e.Sequence, "delivery", e.Delivery)
+		_, sent := trace.Send(ctx, &e, toRelay)
 		wire = e.Append(wire[:0])
-		if err := out.Send(ctx, wire); err != nil {
+		err = out.Send(ctx, wire)
+		if sent(err); err != nil {
 			return err
 		}
 	}

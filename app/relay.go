@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/zmq"
 )
 
@@ -27,6 +28,7 @@ func (r relay) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	trace := telemetry.FromContext(ctx)
 	for {
 		wire, err := in.Recv(ctx)
 		if err != nil {
@@ -37,7 +39,12 @@ func (r relay) run(ctx context.Context) (err error) {
 			return err // it came from our own reader: a bug, not bad input
 		}
 		r.log.DebugContext(ctx, "event relayed", "id", e.ID, "sequence", e.Sequence)
-		if err := out.Send(ctx, wire); err != nil {
+		changed, sent := trace.Send(ctx, &e, toProcessor)
+		if changed {
+			wire = e.Append(nil)
+		}
+		err = out.Send(ctx, wire)
+		if sent(err); err != nil {
 			return err
 		}
 	}

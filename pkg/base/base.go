@@ -218,7 +218,11 @@ func (p *program) start() int {
 	if err != nil {
 		return p.fail(err)
 	}
-	rt := newRuntime(s, build, logs, p.signals)
+	tel, err := newTelemetry(s, build, logs.Logger())
+	if err != nil {
+		return p.fail(err)
+	}
+	rt := newRuntime(s, build, logs, tel, p.signals)
 	exit := rt.life.Run(func(context.Context) error {
 		err := errGoexit
 		defer func() { // also when the app's run panics or ends its goroutine: the hooks are for after the workers
@@ -228,6 +232,7 @@ func (p *program) start() int {
 		err = fault.Recover("main", func() error { return p.body(rt, warnings) })
 		return err
 	})
+	abandonTelemetry(tel)
 	exit.Version, exit.Commit = build.Version, build.Commit
 	lifecycle.Save(func() { rt.saveExit(exit) })
 	lifecycle.Say(func() { tellEnd(rt, exit) })
@@ -250,6 +255,9 @@ func (p *program) body(rt *Runtime, warnings []string) error {
 	}
 	tellStart(rt, p.env, warnings)
 	if err := tellPrevious(rt); err != nil {
+		return err
+	}
+	if err := rt.openTelemetry(); err != nil {
 		return err
 	}
 	return p.run(rt)

@@ -26,7 +26,7 @@ const queueBudget = 5 * time.Second
 // OpenQueue opens the queue that the QUEUE_ settings name, with inFlight events at most on their way through the
 // workers. It gets a part in the health, the commands of `app ctl queue`, and is closed at shutdown, when the workers
 // have ended. It waits for a cluster, until the shutdown at most.
-func (rt *Runtime) OpenQueue(inFlight int) (*queue.Queue, error) {
+func (rt *Runtime) OpenQueue(inFlight int) (*Events, error) {
 	s := &rt.Settings.Queue
 	q, err := queue.Open(rt.Context(), queue.Options{Dir: filepath.Join(rt.Settings.DataDir, "queue"), URL: s.URL, Credentials: s.Credentials,
 		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log})
@@ -38,7 +38,7 @@ func (rt *Runtime) OpenQueue(inFlight int) (*queue.Queue, error) {
 	rt.mu.Lock()
 	rt.queue = q
 	rt.mu.Unlock()
-	return q, nil
+	return &Events{q, rt.Telemetry}, nil
 }
 
 // errNoQueue answers the commands of the queue until it is open.

@@ -20,6 +20,7 @@ import (
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/zmq"
 )
@@ -39,6 +40,8 @@ type Runtime struct {
 	Log      *slog.Logger
 	ZMQ      *zmq.Context // for the workers' sockets
 	Build    Build
+	// Telemetry measures; nil if nothing is switched on, which its methods don't mind.
+	Telemetry *telemetry.Telemetry
 
 	began time.Time
 	logs  *logging.Log
@@ -53,9 +56,9 @@ type Runtime struct {
 	queue   *queue.Queue // nil until OpenQueue
 }
 
-func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.Signals) *Runtime {
-	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs}
-	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log})
+func newRuntime(s *Settings, build Build, logs *logging.Log, tel *telemetry.Telemetry, signals *lifecycle.Signals) *Runtime {
+	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, Telemetry: tel, began: time.Now(), logs: logs}
+	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Observe: tel.Socket()})
 	rt.life = lifecycle.New(lifecycle.Options{
 		Log: rt.Log, Grace: s.Shutdown.Grace, Signals: signals,
 		Hangup:   func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
@@ -63,7 +66,7 @@ func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.
 		Sections: rt.sections(),
 	})
 	ctx := rt.life.Context()
-	rt.nanny = nanny.New(ctx, nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Fail: func(err error) { rt.life.Stop(err) }})
+	rt.nanny = nanny.New(telemetry.NewContext(ctx, tel), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Report: rt.failed("worker"), Fail: func(err error) { rt.life.Stop(err) }})
 	rt.terminateSockets(ctx)
 	return rt
 }
@@ -108,7 +111,7 @@ func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
 	mux.HandleFunc("GET /readyz", rt.serveReady)
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { web.WriteJSON(w, r, http.StatusOK, rt.about()) })
 	routes(mux)
-	server, err := web.Listen(rt.Context(), web.Options{Addr: rt.Settings.Web.Addr, Handler: mux, Log: rt.Log, WithAttrs: logging.With})
+	server, err := web.Listen(rt.Context(), web.Options{Addr: rt.Settings.Web.Addr, Handler: mux, Log: rt.Log, WithAttrs: logging.With, Trace: rt.Telemetry.Server(), Report: rt.failed("web")})
 	if err != nil {
 		rt.life.Stop(err)
 		return

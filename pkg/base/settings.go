@@ -32,6 +32,19 @@ type Settings struct {
 	Web     struct {
 		Addr string `envconfig:"WEB_ADDR" default:"127.0.0.1:8080" desc:"host:port for events and health; :8080 means all addresses, port 0 a free one"`
 	} `group:"WEB"`
+	Metrics struct {
+		Addr string `envconfig:"METRICS_ADDR" desc:"host:port where Prometheus finds /metrics, 127.0.0.1:9464 for example; empty or off means nowhere"`
+	} `group:"METRICS"`
+	StatsD struct {
+		Addr string `envconfig:"STATSD_ADDR" desc:"host:port of a dogstatsd server, told each 10 s over UDP; empty means none"`
+	} `group:"STATSD"`
+	Influx struct {
+		URL    string        `envconfig:"INFLUX_URL" desc:"http://host:8086 of an InfluxDB, told each 10 s through the write API of version 2; empty means none"`
+		Token  config.Secret `envconfig:"INFLUX_TOKEN" desc:"that may write to the bucket; user:password for version 1"`
+		Org    string        `envconfig:"INFLUX_ORG" desc:"organisation that owns the bucket; not for version 1"`
+		Bucket string        `envconfig:"INFLUX_BUCKET" desc:"bucket for the metrics; database/retention-policy for version 1"`
+	} `group:"INFLUX"`
+	OTel    otelSettings
 	Control struct {
 		Socket string `envconfig:"CONTROL_SOCKET" desc:"unix socket for app ctl, at most 107 bytes; empty means control.sock in DATA_DIR"`
 	} `group:"CONTROL"`

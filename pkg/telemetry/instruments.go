@@ -1,0 +1,151 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// instruments are those that are written to; the others are asked for by a source.
+type instruments struct {
+	serverDuration, requestLatency metric.Float64Histogram
+	clientDuration, clientLatency  metric.Float64Histogram
+	zmqRecv                        metric.Float64Histogram
+	publishing, waiting, handling  metric.Float64Histogram
+	requests, exceptions           metric.Int64Counter
+	active                         metric.Int64UpDownCounter
+	observed                       map[string]observed
+}
+
+// observed is an instrument that asks, and the labels of its values.
+type observed struct {
+	instrument metric.Float64Observable
+	labels     []attribute.Key
+}
+
+// makeInstruments makes them from the table.
+func (t *Telemetry) makeInstruments() (err error) {
+	t.observed = map[string]observed{}
+	written := map[string]any{
+		nameServerDuration: &t.serverDuration, nameRequestLatency: &t.requestLatency, nameClientDuration: &t.clientDuration,
+		nameClientLatency: &t.clientLatency, nameZMQRecv: &t.zmqRecv, namePublish: &t.publishing, nameWait: &t.waiting,
+		nameHandle: &t.handling, nameRequestCount: &t.requests, nameExceptions: &t.exceptions, nameServerActive: &t.active,
+	}
+	for _, m := range Metrics() {
+		if m.foreign {
+			continue
+		}
+		unit, meaning := metric.WithUnit(m.Unit), metric.WithDescription(m.Meaning)
+		var asked metric.Float64Observable
+		switch field := written[m.Name].(type) {
+		case *metric.Float64Histogram:
+			*field, err = t.meter.Float64Histogram(m.Name, unit, meaning, metric.WithExplicitBucketBoundaries(m.Buckets...))
+		case *metric.Int64Counter:
+			*field, err = t.meter.Int64Counter(m.Name, unit, meaning)
+		case *metric.Int64UpDownCounter:
+			*field, err = t.meter.Int64UpDownCounter(m.Name, unit, meaning)
+		default:
+			if m.Kind == Counter {
+				asked, err = t.meter.Float64ObservableCounter(m.Name, unit, meaning)
+			} else {
+				asked, err = t.meter.Float64ObservableGauge(m.Name, unit, meaning)
+			}
+			keys := make([]attribute.Key, len(m.Labels))
+			for i, l := range m.Labels {
+				keys[i] = attribute.Key(l)
+			}
+			t.observed[m.Name] = observed{asked, keys}
+		}
+		if err != nil {
+			return fmt.Errorf("telemetry: instrument %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+// Put tells the value of a metric of the table that is not written to otherwise, with the values of its labels in the
+// table's order. One that the table lacks is a mistake, which the tests of a fork find: it panics.
+type Put func(name string, value float64, labels ...string)
+
+// Observe has read asked whenever metrics are sent or scraped. It should end with its context, at once or in a second,
+// and must give every label from a set that doesn't grow.
+func (t *Telemetry) Observe(read func(context.Context, Put)) error {
+	if t == nil || t.meters == nil {
+		return nil
+	}
+	all := make([]metric.Observable, 0, len(t.observed))
+	for _, o := range t.observed {
+		all = append(all, o.instrument)
+	}
+	_, err := t.meter.RegisterCallback(func(ctx context.Context, to metric.Observer) error {
+		read(ctx, func(name string, value float64, labels ...string) {
+			o, known := t.observed[name]
+			if !known || len(labels) != len(o.labels) {
+				panic(fmt.Sprintf("telemetry: no metric %q with %d labels is in the table", name, len(labels)))
+			}
+			set := make([]attribute.KeyValue, len(labels))
+			for i, v := range labels {
+				set[i] = o.labels[i].String(v)
+			}
+			to.ObserveFloat64(o.instrument, value, metric.WithAttributeSet(attribute.NewSet(set...)))
+		})
+		return nil
+	}, all...)
+	if err != nil {
+		return fmt.Errorf("telemetry: observe: %w", err)
+	}
+	return nil
+}
+
+// observeSelf tells what runs and what is lost.
+func (t *Telemetry) observeSelf(o Options) error {
+	return t.Observe(func(_ context.Context, put Put) {
+		put(nameBuild, 1, o.Version, o.Commit, o.Deployment, o.Go)
+		for _, l := range t.losses {
+			put(nameDropped, float64(l.dropped.Load()), l.exporter)
+			put(nameFailed, float64(l.failed.Load()), l.exporter)
+		}
+		t.zmq.read(put)
+	})
+}
+
+const (
+	// other is what a value becomes that is one too many, or that nobody knows; OpenTelemetry's own word for methods.
+	other = "_OTHER"
+	// most is how many values one label takes that come from a running program: hosts, endpoints.
+	most = 64
+)
+
+// few lets the first values through and calls the others _OTHER, so that a label can't grow without end.
+type few struct {
+	mu   sync.RWMutex
+	seen map[string]struct{}
+}
+
+func (f *few) take(value string) string {
+	f.mu.RLock()
+	_, known := f.seen[value]
+	full := len(f.seen) >= most
+	f.mu.RUnlock()
+	switch {
+	case known:
+		return value
+	case full:
+		return other
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen == nil {
+		f.seen = map[string]struct{}{}
+	}
+	if _, known = f.seen[value]; !known {
+		if len(f.seen) >= most {
+			return other
+		}
+		f.seen[value] = struct{}{}
+	}
+	return value
+}

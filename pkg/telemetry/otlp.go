@@ -1,0 +1,135 @@
+package telemetry
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+)
+
+var noopTracers = noop.NewTracerProvider()
+
+// openTraces makes the tracer provider: a sampler, a bounded queue and OTLP.
+func (t *Telemetry) openTraces(p plan, r *resource.Resource) error {
+	options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(p.traces)}
+	if p.headers != nil {
+		options = append(options, otlptracehttp.WithHeaders(p.headers))
+	}
+	client, err := otlptracehttp.New(context.Background(), options...)
+	if err != nil {
+		return err
+	}
+	room := &spanQueue{most: int64(p.queueSize), loss: t.losses.of("otlp_traces"), tell: t.tell, next: client}
+	room.batch = sdktrace.NewBatchSpanProcessor(spanExporter{room}, sdktrace.WithMaxQueueSize(p.queueSize))
+	t.traces = sdktrace.NewTracerProvider(sdktrace.WithResource(r), sdktrace.WithSampler(p.sampler), sdktrace.WithSpanProcessor(room))
+	t.tracer = t.traces.Tracer(scope)
+	t.closers = append(t.closers, t.traces.Shutdown)
+	return nil
+}
+
+// spanQueue bounds the spans that wait, so that OpenTelemetry's own queue, which drops without telling how much, never
+// is full. It is a sdktrace.SpanProcessor.
+type spanQueue struct {
+	most    int64
+	waiting atomic.Int64
+	loss    *loss
+	tell    *teller
+	batch   sdktrace.SpanProcessor
+	next    sdktrace.SpanExporter
+}
+
+// OnStart does nothing.
+func (q *spanQueue) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+
+// OnEnd queues a span, or drops it.
+func (q *spanQueue) OnEnd(s sdktrace.ReadOnlySpan) {
+	switch {
+	case !s.SpanContext().IsSampled():
+	case q.waiting.Add(1) > q.most:
+		q.waiting.Add(-1)
+		q.loss.dropped.Add(1)
+	default:
+		q.batch.OnEnd(s)
+	}
+}
+
+// ForceFlush sends what waits.
+func (q *spanQueue) ForceFlush(ctx context.Context) error { return q.batch.ForceFlush(ctx) }
+
+// Shutdown sends what waits, until ctx ends; the rest is lost.
+func (q *spanQueue) Shutdown(ctx context.Context) error {
+	err := q.batch.Shutdown(ctx)
+	if left := q.waiting.Load(); left > 0 {
+		q.loss.dropped.Add(uint64(left))
+	}
+	return err
+}
+
+// spanExporter counts what OTLP doesn't take.
+type spanExporter struct{ *spanQueue }
+
+// ExportSpans sends a batch. It keeps its errors for itself: they are counted and told.
+func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	err := e.next.ExportSpans(ctx, spans)
+	e.waiting.Add(-int64(len(spans)))
+	if err != nil {
+		e.loss.failed.Add(1)
+		e.loss.dropped.Add(uint64(len(spans)))
+		e.tell.say(e.loss.exporter, err)
+	}
+	return nil
+}
+
+// Shutdown ends the connection.
+func (e spanExporter) Shutdown(ctx context.Context) error { return e.next.Shutdown(ctx) }
+
+// metricExporter counts what OTLP doesn't take.
+type metricExporter struct {
+	sdkmetric.Exporter
+	loss *loss
+	tell *teller
+}
+
+func newOTLPMetrics(p plan, l *loss, tell *teller) (sdkmetric.Exporter, error) {
+	options := []otlpmetrichttp.Option{otlpmetrichttp.WithEndpointURL(p.metrics)}
+	if p.headers != nil {
+		options = append(options, otlpmetrichttp.WithHeaders(p.headers))
+	}
+	e, err := otlpmetrichttp.New(context.Background(), options...)
+	return metricExporter{e, l, tell}, err
+}
+
+// Export sends a snapshot. It keeps its errors for itself: they are counted and told.
+func (e metricExporter) Export(ctx context.Context, m *metricdata.ResourceMetrics) error {
+	if err := e.Exporter.Export(ctx, m); err != nil {
+		e.loss.failed.Add(1)
+		e.loss.dropped.Add(uint64(countPoints(m)))
+		e.tell.say(e.loss.exporter, err)
+	}
+	return nil
+}
+
+// parseAttributes reads OTEL_RESOURCE_ATTRIBUTES: name=value,…, percent-encoded.
+func parseAttributes(text string) (list []attribute.KeyValue, err error) {
+	for pair := range strings.SplitSeq(text, ",") {
+		if strings.TrimSpace(pair) == "" {
+			continue
+		}
+		key, value, ok := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if key = strings.TrimSpace(key); !ok || err != nil || key == "" {
+			return nil, wrong("OTEL_RESOURCE_ATTRIBUTES", "write name=value,name=value", "not a list of attributes")
+		}
+		list = append(list, attribute.String(key, value))
+	}
+	return list, nil
+}

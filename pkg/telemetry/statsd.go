@@ -1,0 +1,156 @@
+package telemetry
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+)
+
+const (
+	// maxDatagram fits into an Ethernet frame behind all headers, so that nothing on the way has to cut it.
+	maxDatagram = 1432
+	// statsDTime bounds the look-up of the server's name, and one datagram.
+	statsDTime = 2 * time.Second
+)
+
+// statsD sends what happened since the last time as dogstatsd datagrams: counters as |c, gauges as |g, and a histogram as counters
+// of its buckets, since the single values are not kept. DataDog's own client takes only whole numbers as counts, and
+// a sum of seconds is none.
+// Source: https://docs.datadoghq.com/developers/dogstatsd/datagram_shell/
+type statsD struct {
+	addr string
+	tags string // of every line, ",name:value…"
+	loss *loss
+	tell *teller
+}
+
+func newStatsD(addr string, tags [][2]string, l *loss, tell *teller) *statsD {
+	var b strings.Builder
+	for _, t := range tags {
+		if t[1] != "" {
+			b.WriteString("," + t[0] + ":" + tagValue(t[1]))
+		}
+	}
+	return &statsD{addr, b.String(), l, tell}
+}
+
+// tagValue replaces what would end a tag, or the line.
+func tagValue(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == ',' || r == '|' || r == '#' || isControl(r) {
+			return '_'
+		}
+		return r
+	}, s)
+}
+
+// Temporality asks for differences, where a value adds up.
+func (e *statsD) Temporality(k sdkmetric.InstrumentKind) metricdata.Temporality {
+	return sdkmetric.DeltaTemporalitySelector(k)
+}
+
+// Aggregation is the standard one.
+func (e *statsD) Aggregation(k sdkmetric.InstrumentKind) sdkmetric.Aggregation {
+	return sdkmetric.DefaultAggregationSelector(k)
+}
+
+// Export sends a datagram for each handful of lines. It looks the server up each time, so it follows one that moves.
+func (e *statsD) Export(ctx context.Context, m *metricdata.ResourceMetrics) error {
+	var packets []packet
+	points(m, func(p point) { e.lines(p, func(line string) { packets = pack(packets, line) }) })
+	if len(packets) == 0 {
+		return nil
+	}
+	conn, err := (&net.Dialer{Timeout: statsDTime}).DialContext(ctx, "udp", e.addr)
+	if err != nil {
+		e.lost(packets, err)
+		return nil
+	}
+	defer conn.Close()
+	for i := range packets {
+		_ = conn.SetWriteDeadline(time.Now().Add(statsDTime))
+		if _, err := conn.Write(packets[i].text); err != nil { // of the one before it: nobody listens there
+			e.lost(packets[i:i+1], err)
+		}
+		if ctx.Err() != nil {
+			e.lost(packets[i+1:], context.Cause(ctx))
+			break
+		}
+	}
+	return nil
+}
+
+func (e *statsD) lost(packets []packet, err error) {
+	for _, p := range packets {
+		e.loss.dropped.Add(uint64(p.lines))
+	}
+	e.loss.failed.Add(1)
+	e.tell.say(e.loss.exporter, err)
+}
+
+type packet struct {
+	text  []byte
+	lines int
+}
+
+// pack adds a line to the last packet, or begins another.
+func pack(list []packet, line string) []packet {
+	if n := len(list); n > 0 && len(list[n-1].text)+1+len(line) <= maxDatagram {
+		list[n-1].text = append(append(list[n-1].text, '\n'), line...)
+		list[n-1].lines++
+		return list
+	}
+	return append(list, packet{[]byte(line), 1})
+}
+
+// lines yields the lines of a point. Nothing happened: nothing is said.
+func (e *statsD) lines(p point, yield func(string)) {
+	var tags strings.Builder
+	for _, kv := range p.attrs.ToSlice() {
+		if v := kv.Value.Emit(); v != "" {
+			tags.WriteString("," + exportedLabel(string(kv.Key)) + ":" + tagValue(v))
+		}
+	}
+	tags.WriteString(e.tags)
+	put := func(name string, value float64, kind, more string) {
+		line := name + ":" + strconv.FormatFloat(value, 'f', -1, 64) + "|" + kind
+		if all := strings.TrimPrefix(more+tags.String(), ","); all != "" {
+			line += "|#" + all
+		}
+		yield(line)
+	}
+	switch {
+	case p.kind == Gauge:
+		put(p.name, p.value, "g", "")
+	case p.kind == Counter && p.value != 0:
+		put(p.name, p.value, "c", "")
+	case p.kind == Histogram && p.count > 0:
+		below := uint64(0)
+		for i, n := range p.buckets {
+			if below += n; below > 0 {
+				put(p.name+"_bucket", float64(below), "c", ",le:"+bound(p.bounds, i))
+			}
+		}
+		put(p.name+"_sum", p.value, "c", "")
+		put(p.name+"_count", float64(p.count), "c", "")
+	}
+}
+
+// bound is the upper end of bucket i, for people and Prometheus.
+func bound(bounds []float64, i int) string {
+	if i == len(bounds) {
+		return "+Inf"
+	}
+	return strconv.FormatFloat(bounds[i], 'g', -1, 64)
+}
+
+// ForceFlush has nothing to do: nothing waits.
+func (e *statsD) ForceFlush(context.Context) error { return nil }
+
+// Shutdown has nothing to do.
+func (e *statsD) Shutdown(context.Context) error { return nil }

@@ -1,0 +1,173 @@
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/otlptranslator"
+)
+
+// Kind is what a metric counts like.
+type Kind string
+
+// The kinds.
+const (
+	Counter   Kind = "counter"   // only grows, from 0 at the start
+	Gauge     Kind = "gauge"     // goes up and down
+	Histogram Kind = "histogram" // counts in buckets
+)
+
+// Metric is a row of the table of all metrics. The instruments are made from it, so nothing else is exported.
+type Metric struct {
+	Name    string // in OpenTelemetry
+	Kind    Kind
+	Unit    string // UCUM: s, By; empty: a number of what the name says
+	Labels  []string
+	Buckets []float64 // of a histogram
+	Meaning string
+	foreign bool // made by OpenTelemetry's instrumentation of the Go runtime
+}
+
+// The buckets of durations, in seconds.
+var (
+	// OpenTelemetry's advice for HTTP, with finer ones below, since an event takes microseconds.
+	latencyBuckets = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+	// From a message that was there already to a worker that has had nothing to do for a minute.
+	waitBuckets = []float64{0.000001, 0.00001, 0.0001, 0.001, 0.01, 0.1, 1, 10, 60}
+)
+
+// The names that more than one place says.
+const (
+	nameServerDuration = "http.server.request.duration"
+	nameServerActive   = "http.server.active_requests"
+	nameRequestLatency = "request_latency_seconds"
+	nameRequestCount   = "request_count"
+	nameClientDuration = "http.client.request.duration"
+	nameClientLatency  = "client_request_latency"
+	nameExceptions     = "uncaught_exceptions"
+	nameZMQRecv        = "zmq_recv_duration_seconds"
+	nameZMQInFlight    = "zmq_messages_in_flight"
+	namePublish        = "event_publish_duration_seconds"
+	nameWait           = "event_wait_seconds"
+	nameHandle         = "event_handle_duration_seconds"
+	nameDropped        = "telemetry_dropped"
+	nameFailed         = "telemetry_failures"
+	nameBuild          = "build_info"
+)
+
+// Metrics returns the table: every metric that an app of the template exports.
+func Metrics() []Metric {
+	return []Metric{
+		{Name: nameBuild, Kind: Gauge, Labels: []string{"version", "commit", "deployment", "go"}, Meaning: "always 1; says what runs"},
+		{Name: "last_exit_info", Kind: Gauge, Labels: []string{"kind", "code"}, Meaning: "always 1; says how the run before this one ended: the kind of its cause (`vanished` if it left no word) and its exit code"},
+		{Name: "monitor_restarts", Kind: Counter, Meaning: "how often the monitor has restarted the app"},
+
+		{Name: "workers_expected", Kind: Gauge, Meaning: "workers that should be running"},
+		{Name: "workers_alive", Kind: Gauge, Meaning: "of them, those that run and make progress or rightly wait"},
+		{Name: "workers_stalled", Kind: Gauge, Meaning: "of them, those that are stuck"},
+		{Name: "worker_restarts", Kind: Counter, Meaning: "restarts of workers by the nanny"},
+		{Name: nameExceptions, Kind: Counter, Labels: []string{"where", "kind"}, Meaning: "errors that nobody handled, by where they came up (`web`, `worker`, `handler`) and the kind of error (docs/failures.md)"},
+
+		{Name: nameServerDuration, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Labels: []string{"http.request.method", "http.response.status_code", "http.route", "url.scheme", "network.protocol.version", "error.type"}, Meaning: "requests that were answered, by OpenTelemetry's semantic conventions"},
+		{Name: nameServerActive, Kind: Gauge, Labels: []string{"http.request.method", "url.scheme"}, Meaning: "requests that are being answered"},
+		{Name: nameRequestLatency, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Labels: []string{"service", "endpoint"}, Meaning: "the same requests, by app and route"},
+		{Name: nameRequestCount, Kind: Counter, Labels: []string{"service", "method", "endpoint", "status"}, Meaning: "the same requests, counted"},
+		{Name: nameClientDuration, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Labels: []string{"http.request.method", "server.address", "server.port", "http.response.status_code", "error.type"}, Meaning: "tries of calls to others, by OpenTelemetry's semantic conventions"},
+		{Name: nameClientLatency, Kind: Histogram, Buckets: latencyBuckets, Labels: []string{"origin", "destination"}, Meaning: "the same tries in seconds, by who calls and the name of the dependency"},
+
+		{Name: nameZMQRecv, Kind: Histogram, Unit: "s", Buckets: waitBuckets, Labels: []string{"endpoint"}, Meaning: "how long a worker waited for its next message; 0 if it was there already"},
+		{Name: nameZMQInFlight, Kind: Gauge, Labels: []string{"endpoint"}, Meaning: "messages within the process that were sent and not yet received"},
+
+		{Name: "events_accepted", Kind: Counter, Meaning: "events that were answered with 202, without duplicates"},
+		{Name: "events_rejected", Kind: Counter, Meaning: "events that the queue did not take"},
+		{Name: "events_processed", Kind: Counter, Meaning: "events that were handled"},
+		{Name: "events_retried", Kind: Counter, Meaning: "handlings that failed, after which the event comes again"},
+		{Name: "events_dead", Kind: Counter, Meaning: "events that became dead letters"},
+		{Name: namePublish, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Meaning: "time to bring events to the disk"},
+		{Name: nameWait, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Meaning: "time from the acceptance of an event to the start of its first handling"},
+		{Name: nameHandle, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Labels: []string{"outcome"}, Meaning: "time that the handler took, by what became of the event: `processed`, `retried`, `dead`, `interrupted`"},
+
+		{Name: "queue_depth", Kind: Gauge, Meaning: "events that wait: the signal to scale on"},
+		{Name: "queue_in_flight", Kind: Gauge, Meaning: "events that this process has and has not settled"},
+		{Name: "queue_bytes", Kind: Gauge, Unit: "By", Meaning: "what the events take on disk"},
+		{Name: "queue_capacity_bytes", Kind: Gauge, Unit: "By", Meaning: "what they may take (QUEUE_MAX_BYTES)"},
+		{Name: "queue_oldest_age_seconds", Kind: Gauge, Unit: "s", Meaning: "age of the oldest event in the queue"},
+		{Name: "queue_dead_letters", Kind: Gauge, Meaning: "dead letters that wait for somebody to look at them"},
+		{Name: "queue_lost", Kind: Gauge, Meaning: "events whose record on disk is damaged"},
+		{Name: "queue_available", Kind: Gauge, Meaning: "1 if the queue takes events, else 0"},
+
+		{Name: "log_lines_lost", Kind: Counter, Labels: []string{"reason"}, Meaning: "log lines that are not as they were written: `dropped` by syslog, `suppressed` as repeats, `truncated`"},
+		{Name: nameDropped, Kind: Counter, Labels: []string{"exporter"}, Meaning: "what an exporter gave up: spans, data points or lines, since its queue was full or the other side did not take them"},
+		{Name: nameFailed, Kind: Counter, Labels: []string{"exporter"}, Meaning: "exports that failed"},
+
+		{Name: "go.memory.used", Kind: Gauge, Unit: "By", Labels: []string{"go.memory.type"}, foreign: true, Meaning: "memory used by the Go runtime"},
+		{Name: "go.memory.limit", Kind: Gauge, Unit: "By", foreign: true, Meaning: "GOMEMLIMIT, if there is one"},
+		{Name: "go.memory.allocated", Kind: Counter, Unit: "By", foreign: true, Meaning: "memory allocated to the heap"},
+		{Name: "go.memory.allocations", Kind: Counter, foreign: true, Meaning: "allocations to the heap"},
+		{Name: "go.memory.gc.goal", Kind: Gauge, Unit: "By", foreign: true, Meaning: "heap size target for the end of the GC cycle"},
+		{Name: "go.goroutine.count", Kind: Gauge, foreign: true, Meaning: "live goroutines"},
+		{Name: "go.processor.limit", Kind: Gauge, foreign: true, Meaning: "GOMAXPROCS"},
+		{Name: "go.config.gogc", Kind: Gauge, Unit: "%", foreign: true, Meaning: "GOGC"},
+	}
+}
+
+// Exported returns the metric's name in Prometheus, StatsD and InfluxDB.
+func (m Metric) Exported() string { return exportedName(m.Name, m.Unit, m.Kind) }
+
+// exportedName is the name that OpenTelemetry's Prometheus exporter gives: with the unit, and _total for a counter.
+func exportedName(name, unit string, k Kind) string {
+	t := map[Kind]otlptranslator.MetricType{Counter: otlptranslator.MetricTypeMonotonicCounter, Gauge: otlptranslator.MetricTypeGauge, Histogram: otlptranslator.MetricTypeHistogram}[k]
+	namer := otlptranslator.NewMetricNamer("", otlptranslator.UnderscoreEscapingWithSuffixes)
+	text, err := namer.Build(otlptranslator.Metric{Name: name, Unit: unit, Type: t})
+	if err != nil { // only for an empty name
+		return name
+	}
+	return text
+}
+
+// exportedLabel is a label's name in Prometheus, StatsD and InfluxDB.
+func exportedLabel(key string) string { return strings.ReplaceAll(key, ".", "_") }
+
+// WriteMarkdown writes the reference page of the metrics.
+func WriteMarkdown(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(page)
+	for _, m := range Metrics() {
+		labels := slices.Clone(m.Labels)
+		for i := range labels {
+			labels[i] = "`" + exportedLabel(labels[i]) + "`"
+		}
+		unit := map[string]string{"s": "seconds", "By": "bytes"}[m.Unit]
+		if unit == "" {
+			unit = m.Unit
+		}
+		other := ""
+		if m.Name != m.Exported() {
+			other = "`" + m.Name + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", m.Exported(), m.Kind, unit, strings.Join(labels, " "), m.Meaning, other)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+const page = `# Metrics
+
+Generated from the table in pkg/telemetry (` + "`make docs`" + `): change that, not this page.
+
+Prometheus, StatsD and InfluxDB get the names of the first column; OTLP those of the last, where they differ. In
+OTLP a label has dots where it has underscores here, if OpenTelemetry's conventions name it (` + "`http.route`" + `). StatsD and
+InfluxDB get ` + "`app`, `device`, `deployment` and `version`" + ` as tags; Prometheus and OTLP have them in the resource
+(` + "`target_info`" + `).
+
+No label has a value that a client chooses: a route is the pattern, never the path; a method that HTTP doesn't know is
+` + "`_OTHER`" + `; what could grow without end is ` + "`_OTHER`" + ` from the 64th value on.
+
+A histogram is ` + "`_bucket`, `_sum` and `_count`" + ` in Prometheus and StatsD (there as counters of the last 10 s, with the tag
+` + "`le`" + `), and one line with the fields ` + "`count`, `sum`" + ` and one for each bound in InfluxDB. All others have the field ` + "`value`" + ` there.
+
+| name | kind | unit | labels | meaning | in OTLP |
+| --- | --- | --- | --- | --- | --- |
+`
