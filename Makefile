@@ -65,8 +65,9 @@ cover: ## coverage of the tests, by package and in all
 	$(GO) test -coverprofile=cover.out -coverpkg=./pkg/...,./app/...,./cmd/... ./... | tail -n +1
 	$(GO) tool cover -func=cover.out | tail -n 1
 
-docs: ## generate docs/settings.md
+docs: ## generate docs/settings.md and docs/metrics.md
 	$(GO) run ./app config --markdown > docs/settings.md
+	$(GO) test ./pkg/telemetry -run TestTheDocsAreTheTable -args -update
 
 clean: ## remove what the other targets made
 	rm -rf bin cover.out

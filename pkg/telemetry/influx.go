@@ -11,13 +11,11 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/influxdata/line-protocol/v2/lineprotocol"
-	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
@@ -112,7 +110,7 @@ func (e *influx) encode(m *metricdata.ResourceMetrics) (b batch) {
 	enc.SetPrecision(lineprotocol.Nanosecond)
 	points(m, func(p point) {
 		enc.StartLine(p.name)
-		for _, t := range e.sortedTags(p.attrs) {
+		for _, t := range p.tags(e.tags) {
 			enc.AddTag(t[0], t[1])
 		}
 		field := func(name string, value float64) {
@@ -141,22 +139,6 @@ func (e *influx) encode(m *metricdata.ResourceMetrics) (b batch) {
 	})
 	b.text = enc.Bytes()
 	return b
-}
-
-// sortedTags are the point's and ours, as the protocol wants them: sorted, none empty, none twice.
-func (e *influx) sortedTags(attrs attribute.Set) [][2]string {
-	var list [][2]string
-	for _, kv := range attrs.ToSlice() {
-		list = append(list, [2]string{exportedLabel(string(kv.Key)), kv.Value.Emit()})
-	}
-	for _, t := range e.tags {
-		if !attrs.HasValue(attribute.Key(t[0])) {
-			list = append(list, t)
-		}
-	}
-	list = slices.DeleteFunc(list, func(t [2]string) bool { return t[1] == "" })
-	slices.SortFunc(list, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
-	return list
 }
 
 // run writes one batch after the other.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"example.com/base-app/pkg/fault"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
@@ -67,7 +68,7 @@ func (t *Telemetry) makeInstruments() (err error) {
 }
 
 // Put tells the value of a metric of the table that is not written to otherwise, with the values of its labels in the
-// table's order. One that the table lacks is a mistake, which the tests of a fork find: it panics.
+// table's order. One that the table lacks is a mistake in the program, which is left out and told in the log.
 type Put func(name string, value float64, labels ...string)
 
 // Observe has read asked whenever metrics are sent or scraped. It should end with its context, at once or in a second,
@@ -81,18 +82,19 @@ func (t *Telemetry) Observe(read func(context.Context, Put)) error {
 		all = append(all, o.instrument)
 	}
 	_, err := t.meter.RegisterCallback(func(ctx context.Context, to metric.Observer) error {
-		read(ctx, func(name string, value float64, labels ...string) {
+		put := func(name string, value float64, labels ...string) {
 			o, known := t.observed[name]
 			if !known || len(labels) != len(o.labels) {
-				panic(fmt.Sprintf("telemetry: no metric %q with %d labels is in the table", name, len(labels)))
+				t.tell.say("observe", fmt.Errorf("no metric %q with %d labels is in the table", name, len(labels)))
+				return
 			}
 			set := make([]attribute.KeyValue, len(labels))
 			for i, v := range labels {
 				set[i] = o.labels[i].String(v)
 			}
 			to.ObserveFloat64(o.instrument, value, metric.WithAttributeSet(attribute.NewSet(set...)))
-		})
-		return nil
+		}
+		return fault.Recover("telemetry: observe", func() error { read(ctx, put); return nil }) // measuring ends no process
 	}, all...)
 	if err != nil {
 		return fmt.Errorf("telemetry: observe: %w", err)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,7 +74,11 @@ func wrong(name, hint, format string, args ...any) error {
 func (o Options) plan() (plan, error) {
 	var p plan
 	var errs []error
-	note := func(err error) { errs = append(errs, err) }
+	note := func(err error) { // two signals of one endpoint say the same
+		if err != nil && !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == err.Error() }) {
+			errs = append(errs, err)
+		}
+	}
 	p.queueSize = cmp.Or(o.OTel.MaxQueueSize, defaultQueueSize)
 	p.interval = time.Duration(cmp.Or(o.OTel.MetricInterval, defaultInterval)) * time.Millisecond
 	if !o.OTel.SDKDisabled {

@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -68,4 +70,20 @@ func histograms[N int64 | float64](m metricdata.Metrics, list []metricdata.Histo
 func countPoints(m *metricdata.ResourceMetrics) (n int) {
 	points(m, func(point) { n++ })
 	return n
+}
+
+// tags are the point's labels, and those of more that it lacks: sorted by name, none empty, none twice.
+func (p point) tags(more [][2]string) [][2]string {
+	var list [][2]string
+	for _, kv := range p.attrs.ToSlice() {
+		list = append(list, [2]string{exportedLabel(string(kv.Key)), kv.Value.Emit()})
+	}
+	for _, t := range more {
+		if !p.attrs.HasValue(attribute.Key(t[0])) {
+			list = append(list, t)
+		}
+	}
+	list = slices.DeleteFunc(list, func(t [2]string) bool { return t[1] == "" })
+	slices.SortFunc(list, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	return list
 }

@@ -24,19 +24,13 @@ const (
 // Source: https://docs.datadoghq.com/developers/dogstatsd/datagram_shell/
 type statsD struct {
 	addr string
-	tags string // of every line, ",name:value…"
+	tags [][2]string // of every line
 	loss *loss
 	tell *teller
 }
 
 func newStatsD(addr string, tags [][2]string, l *loss, tell *teller) *statsD {
-	var b strings.Builder
-	for _, t := range tags {
-		if t[1] != "" {
-			b.WriteString("," + t[0] + ":" + tagValue(t[1]))
-		}
-	}
-	return &statsD{addr, b.String(), l, tell}
+	return &statsD{addr, tags, l, tell}
 }
 
 // tagValue replaces what would end a tag, or the line.
@@ -111,12 +105,9 @@ func pack(list []packet, line string) []packet {
 // lines yields the lines of a point. Nothing happened: nothing is said.
 func (e *statsD) lines(p point, yield func(string)) {
 	var tags strings.Builder
-	for _, kv := range p.attrs.ToSlice() {
-		if v := kv.Value.Emit(); v != "" {
-			tags.WriteString("," + exportedLabel(string(kv.Key)) + ":" + tagValue(v))
-		}
+	for _, t := range p.tags(e.tags) {
+		tags.WriteString("," + t[0] + ":" + tagValue(t[1]))
 	}
-	tags.WriteString(e.tags)
 	put := func(name string, value float64, kind, more string) {
 		line := name + ":" + strconv.FormatFloat(value, 'f', -1, 64) + "|" + kind
 		if all := strings.TrimPrefix(more+tags.String(), ","); all != "" {
