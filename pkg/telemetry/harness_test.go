@@ -49,6 +49,9 @@ func closeNow(tel *Telemetry) {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = tel.Close(now)
+	if tel != nil {
+		tel.ending.Wait()
+	}
 }
 
 func flush(t *testing.T, tel *Telemetry) {

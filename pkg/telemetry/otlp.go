@@ -16,11 +16,14 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
+// maxAnswer is what is read of an answer, which says no more than what was refused; OpenTelemetry's own limit is 4 MiB.
+const maxAnswer = 64 << 10
+
 var noopTracers = noop.NewTracerProvider()
 
 // openTraces makes the tracer provider: a sampler, a bounded queue and OTLP.
 func (t *Telemetry) openTraces(p plan, r *resource.Resource) error {
-	options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(p.traces)}
+	options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(p.traces), otlptracehttp.WithMaxResponseSize(maxAnswer)}
 	if p.headers != nil {
 		options = append(options, otlptracehttp.WithHeaders(p.headers))
 	}
@@ -29,10 +32,11 @@ func (t *Telemetry) openTraces(p plan, r *resource.Resource) error {
 		return err
 	}
 	room := &spanQueue{most: int64(p.queueSize), loss: t.losses.of("otlp_traces"), tell: t.tell, next: client}
+	room.life, room.end = context.WithCancel(context.Background())
 	room.batch = sdktrace.NewBatchSpanProcessor(spanExporter{room}, sdktrace.WithMaxQueueSize(p.queueSize))
 	t.traces = sdktrace.NewTracerProvider(sdktrace.WithResource(r), sdktrace.WithSampler(p.sampler), sdktrace.WithSpanProcessor(room))
 	t.tracer = t.traces.Tracer(scope)
-	t.closers = append(t.closers, t.traces.Shutdown)
+	t.closers = append(t.closers, room.Shutdown) // the provider would leave it alone if the context has ended
 	return nil
 }
 
@@ -45,6 +49,8 @@ type spanQueue struct {
 	tell    *teller
 	batch   sdktrace.SpanProcessor
 	next    sdktrace.SpanExporter
+	life    context.Context // of all exports
+	end     context.CancelFunc
 }
 
 // OnStart does nothing.
@@ -65,13 +71,20 @@ func (q *spanQueue) OnEnd(s sdktrace.ReadOnlySpan) {
 // ForceFlush sends what waits.
 func (q *spanQueue) ForceFlush(ctx context.Context) error { return q.batch.ForceFlush(ctx) }
 
-// Shutdown sends what waits, until ctx ends; the rest is lost.
+// Shutdown sends what waits, until ctx ends; the rest is lost. OpenTelemetry's processor would go on for half a minute with
+// each batch: the end of its life makes it quick.
 func (q *spanQueue) Shutdown(ctx context.Context) error {
-	err := q.batch.Shutdown(ctx)
-	if left := q.waiting.Load(); left > 0 {
-		q.loss.dropped.Add(uint64(left))
+	ended := make(chan error, 1)
+	go func() { ended <- q.batch.Shutdown(context.WithoutCancel(ctx)) }()
+	select {
+	case err := <-ended:
+		q.end()
+		return err
+	case <-ctx.Done():
+		q.end()
+		<-ended
+		return context.Cause(ctx)
 	}
-	return err
 }
 
 // spanExporter counts what OTLP doesn't take.
@@ -79,6 +92,9 @@ type spanExporter struct{ *spanQueue }
 
 // ExportSpans sends a batch. It keeps its errors for itself: they are counted and told.
 func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.life, cancel)()
 	err := e.next.ExportSpans(ctx, spans)
 	e.waiting.Add(-int64(len(spans)))
 	if err != nil {
@@ -100,7 +116,7 @@ type metricExporter struct {
 }
 
 func newOTLPMetrics(p plan, l *loss, tell *teller) (sdkmetric.Exporter, error) {
-	options := []otlpmetrichttp.Option{otlpmetrichttp.WithEndpointURL(p.metrics)}
+	options := []otlpmetrichttp.Option{otlpmetrichttp.WithEndpointURL(p.metrics), otlpmetrichttp.WithMaxResponseSize(maxAnswer)}
 	if p.headers != nil {
 		options = append(options, otlpmetrichttp.WithHeaders(p.headers))
 	}

@@ -67,6 +67,7 @@ type Telemetry struct {
 	losses   losses                        // by exporter
 	closers  []func(context.Context) error // run at once by Close
 	closing  sync.Once
+	ending   sync.WaitGroup // what Close began, and may not have waited for
 
 	instruments
 	server serverLabels
@@ -190,7 +191,7 @@ func (t *Telemetry) Close(ctx context.Context) (err error) {
 func (t *Telemetry) close(ctx context.Context) error {
 	errs := make(chan error, len(t.closers))
 	for _, closer := range t.closers {
-		go func() { errs <- closer(ctx) }()
+		t.ending.Go(func() { errs <- closer(ctx) })
 	}
 	var all []error
 	for range t.closers {

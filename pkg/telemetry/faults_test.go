@@ -1,0 +1,186 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/base-app/pkg/event"
+)
+
+// faults are the ways in which whoever we send to can fail. Each returns its address, for HTTP and for UDP.
+var faults = map[string]func(*testing.T) string{
+	"refused": func(t *testing.T) string {
+		l := listen(t)
+		_ = l.Close()
+		return l.Addr().String()
+	},
+	"black hole": func(t *testing.T) string { // the kernel takes the connection, and nobody ever answers
+		return listen(t).Addr().String()
+	},
+	"slow drip": func(t *testing.T) string {
+		l := listen(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		t.Cleanup(cancel)
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+					for _, b := range []byte("HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nX-Long: " + strings.Repeat("x", 10_000)) {
+						if _, err := c.Write([]byte{b}); err != nil {
+							return
+						}
+						select {
+						case <-time.After(20 * time.Millisecond):
+						case <-ctx.Done():
+							return
+						}
+					}
+				}()
+			}
+		}()
+		return l.Addr().String()
+	},
+	"500s": answering(func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) }),
+	"429 with Retry-After": answering(func(w http.ResponseWriter) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}),
+	"huge body": answering(func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		w.WriteHeader(http.StatusBadRequest)
+		for range 1 << 12 { // 256 MiB
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}),
+	"nonsense": answering(func(w http.ResponseWriter) {
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte("\x00\xff\n{not what it says"))
+	}),
+	"no such name": func(*testing.T) string { return "collector.invalid:4318" },
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func answering(answer func(http.ResponseWriter)) func(*testing.T) string {
+	return func(t *testing.T) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			answer(w)
+		}))
+		t.Cleanup(s.Close)
+		return s.Listener.Addr().String()
+	}
+}
+
+// everything is all exporters, all to one address.
+func everything(addr string) Options {
+	return Options{Prometheus: true, StatsD: addr, Influx: influxTo("http://" + addr), OTel: OTel{Endpoint: "http://" + addr, MetricInterval: 1000, MaxQueueSize: 256}}
+}
+
+// work is what the app's way does with each of n events; it returns how long it took.
+func work(tel *Telemetry, n int) time.Duration {
+	began := time.Now()
+	for range n {
+		events, end := tel.Publish(context.Background(), []event.Event{{ID: "e", Time: began}})
+		end(nil)
+		e := events[0]
+		tel.Deliver(context.Background(), &e)
+		_, sent := tel.Send(context.Background(), &e, "inproc://a")
+		sent(nil)
+		_, handled := tel.Handle(context.Background(), &e)
+		handled(Processed, nil)
+	}
+	return time.Since(began)
+}
+
+// Whatever is at the other end, the start, the work and the end of the app are not held up, memory stays bounded, and
+// what is lost is counted and told.
+func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
+	const (
+		events = 200 // four spans each: three times what the queue holds
+		rounds = 5
+		ratio  = 3
+		budget = 300 * time.Millisecond
+		slack  = 5 * time.Second // a machine that is busy
+		memory = 64 << 20
+	)
+	c, db := collect(t), influxDB(t, nil)
+	o := everything(listenStatsD(t).LocalAddr().String())
+	o.OTel.Endpoint, o.Influx.URL = c.URL, db.URL
+	whole, _ := open(t, o)
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			addr := fault(t)
+			before := heap()
+			began := time.Now()
+			tel, log := open(t, everything(addr))
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("want a start at once, it took %v", took)
+			}
+			broken, sound := time.Duration(0), time.Duration(0) // the best of a few, in turns
+			for range rounds {
+				broken, sound = atMost(broken, work(tel, events)), atMost(sound, work(whole, events))
+			}
+			if broken > ratio*sound {
+				t.Errorf("want at most %d times what it takes with sound exporters, have %v and %v an event", ratio, broken/events, sound/events)
+			}
+			if grown := heap() - before; grown > memory {
+				t.Errorf("want at most %d MiB held, have %d", memory>>20, grown>>20)
+			}
+			began = time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), budget)
+			defer cancel()
+			_ = tel.Close(ctx)
+			if took := time.Since(began); took > budget+slack {
+				t.Errorf("want the end within %v, it took %v", budget, took)
+			}
+			tel.ending.Wait()
+			for _, l := range tel.losses {
+				if lost := l.dropped.Load(); lost == 0 && (l.exporter != "statsd" || name == "no such name") {
+					t.Errorf("want %s's losses counted", l.exporter)
+				}
+			}
+			if lines := strings.Count(log.String(), "\n"); lines > 2*len(tel.losses) {
+				t.Errorf("want a line for each exporter at most, have %d:\n%s", lines, log)
+			}
+		})
+	}
+}
+
+// atMost is the smaller one; 0 is none.
+func atMost(a, b time.Duration) time.Duration {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
