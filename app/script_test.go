@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 		"broken":    func() { os.Exit(base.Main(&config{}, runBroken)) },
 		"failing":   func() { os.Exit(base.Main(&config{}, runFailing)) },
 		"recording": func() { os.Exit(base.Main(&config{}, runRecording)) },
+		"faulty":    func() { os.Exit(base.Main(&config{}, runFaulty)) },
 	})
 }
 

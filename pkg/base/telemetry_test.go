@@ -1,0 +1,206 @@
+package base
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/base-app/pkg/config"
+	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/lifecycle"
+	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/telemetry"
+)
+
+func TestWrongTelemetryIsRefusedAtStart(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for _, setting := range []string{"METRICS_ADDR=" + busy.Addr().String(), "METRICS_ADDR=nonsense", "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318",
+		"OTEL_TRACES_SAMPLER=some", "STATSD_ADDR=nowhere", "INFLUX_URL=http://db:8086", "OTEL_EXPORTER_OTLP_HEADERS=t0ken", "METRIC_ADDR=:1", "INFLUX_TOKN=t0ken"} {
+		name, _, _ := strings.Cut(setting, "=")
+		code, _, err := call(t, func(rt *Runtime) error { rt.Stop(nil); return rt.Wait() }, []string{setting})
+		if name == "METRIC_ADDR" { // not ours: only a warning
+			if code != 0 {
+				t.Errorf("%s: have %d", setting, code)
+			}
+			continue
+		}
+		problem, _, _ := strings.Cut(name, "_URL")
+		if code != 78 || strings.Count(err, "\n") != 1 || !strings.Contains(err, problem) || strings.Contains(err, "t0ken") {
+			t.Errorf("%s: want 78 and one line that names it, have %d, %s", setting, code, err)
+		}
+	}
+	if code, out, _ := call(t, func(rt *Runtime) error { rt.Stop(nil); return rt.Wait() }, []string{"METRICS_ADDR=off", "OTEL_ANYTHING=x", "OTEL_BSP_SCHEDULE_DELAY=100"}); code != 0 || strings.Contains(out, "serving metrics") {
+		t.Errorf("want off to mean nowhere and other OTEL_ names taken, have %d\n%s", code, out)
+	}
+}
+
+var metricsURL = regexp.MustCompile(`"msg":"serving metrics".*"url":"([^"]*)"`)
+
+// A running app exports what the table says, and nothing else; only what hasn't happened may be missing.
+func TestARunningAppExportsTheTable(t *testing.T) {
+	partner := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer partner.Close()
+	logs := &lockedText{}
+	var text string
+	run := func(rt *Runtime) error {
+		q, err := rt.OpenQueue(1)
+		if err != nil {
+			return err
+		}
+		rt.Serve(func(mux *http.ServeMux) {
+			mux.HandleFunc("GET /broken", func(http.ResponseWriter, *http.Request) { panic("boom") })
+			mux.HandleFunc("GET /call", func(w http.ResponseWriter, r *http.Request) {
+				out, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, partner.URL, nil)
+				answer, err := rt.Telemetry.Client("partner")(&http.Transport{DisableKeepAlives: true}).RoundTrip(out)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = answer.Body.Close()
+			})
+		})
+		rt.Started()
+		statusOf(t, rt.addr, "/broken")
+		statusOf(t, rt.addr, "/call")
+		onePipe(t, rt)
+		id := event.NewID()
+		if _, err := q.Publish(rt.Context(), event.Event{ID: id, Body: []byte("{}")}); err != nil {
+			return err
+		}
+		e, err := q.Next(telemetry.NewContext(rt.Context(), rt.Telemetry))
+		if err != nil {
+			return err
+		}
+		if err := q.Begin(e.Receipt); err != nil {
+			return err
+		}
+		_, end := rt.Telemetry.Handle(rt.Context(), &e)
+		end(telemetry.Processed, q.Ack(e.Receipt))
+		for fate, err := q.Status(rt.Context(), id); fate.State != queue.StateProcessed; fate, err = q.Status(rt.Context(), id) {
+			if err != nil {
+				return err
+			}
+		}
+		// The queue's state is asked for once a second at most: what is counted here is known at once.
+		text = fetch(t, metricsURL.FindStringSubmatch(logs.String())[1])
+		rt.Stop(nil)
+		return rt.Wait()
+	}
+	dir := t.TempDir()
+	vars := []string{"METRICS_ADDR=127.0.0.1:0", "STATSD_ADDR=127.0.0.1:9", "DATA_DIR=" + dir, "DEPLOYMENT_ID=blue"}
+	for range 2 { // the second knows how the first ended
+		logs.reset()
+		if code := callTo(t, logs, run, vars); code != 0 {
+			t.Fatalf("have %d\n%s", code, logs)
+		}
+	}
+	for _, want := range []string{`build_info{commit="",deployment="blue",go="go`, `last_exit_info{code="0",kind="stopped"} 1`, "events_accepted_total 1", "events_processed_total 1",
+		`uncaught_exceptions_total{kind="panic",where="web"} 1`, "queue_available 1", "workers_stalled 0", `zmq_recv_duration_seconds_count{endpoint="inproc://x"} 1`,
+		`client_request_latency_count{destination="partner",origin="base-app"} 1`, `request_count_total{endpoint="/call",method="GET",service="base-app",status="200"} 1`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("want %s", want)
+		}
+	}
+	known := map[string]bool{"target_info": true}
+	for _, m := range telemetry.Metrics() {
+		known[m.Exported()] = true
+		if !strings.Contains(text, "# TYPE "+m.Exported()+" ") && m.Name != "go.memory.limit" {
+			t.Errorf("%s is in the table and not exported", m.Exported())
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(text, -1) {
+		if !known[m[1]] {
+			t.Errorf("%s is exported and not in the table", m[1])
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
+
+// onePipe sends one message through a socket pair.
+func onePipe(t *testing.T, rt *Runtime) {
+	t.Helper()
+	in, err := rt.ZMQ.Bind(rt.Context(), "PULL", "inproc://x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := rt.ZMQ.Connect(rt.Context(), "PUSH", "inproc://x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if err := out.Send(rt.Context(), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Recv(rt.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %v", answer.Status, err)
+	}
+	return string(body)
+}
+
+// lockedText is a log that can be read while it is written.
+type lockedText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *lockedText) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Reset()
+}
+
+// callTo runs the program like call, with its log in out.
+func callTo(t *testing.T, out io.Writer, run func(*Runtime) error, vars []string) int {
+	t.Helper()
+	env := config.Environment{Vars: append(vars, "WEB_ADDR=127.0.0.1:0", "SYSLOG_ADDRESS=off")}
+	p := &program{cfg: &forked{}, run: run, env: env, out: out, err: out, signals: lifecycle.Arm()}
+	defer p.signals.Disarm()
+	return p.main()
+}
