@@ -76,7 +76,7 @@ func countPoints(m *metricdata.ResourceMetrics) (n int) {
 func (p point) tags(more [][2]string) [][2]string {
 	var list [][2]string
 	for _, kv := range p.attrs.ToSlice() {
-		list = append(list, [2]string{exportedLabel(string(kv.Key)), kv.Value.Emit()})
+		list = append(list, [2]string{exportedLabel(string(kv.Key)), kv.Value.String()})
 	}
 	for _, t := range more {
 		if !p.attrs.HasValue(attribute.Key(t[0])) {
