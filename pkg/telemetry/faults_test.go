@@ -158,6 +158,9 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 				t.Errorf("want the end within %v, it took %v", budget, took)
 			}
 			tel.ending.Wait()
+			if took := time.Since(began); took > budget+slack {
+				t.Errorf("want nothing left in the background after %v, it took %v", budget, took)
+			}
 			for _, l := range tel.losses {
 				if lost := l.dropped.Load(); lost == 0 && (l.exporter != "statsd" || name == "no such name") {
 					t.Errorf("want %s's losses counted", l.exporter)
