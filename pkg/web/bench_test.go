@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 
 	"example.com/base-app/pkg/web"
@@ -43,8 +44,11 @@ func BenchmarkServer(b *testing.B) {
 	})
 }
 
+// load reports processor time, too, client and server together: on a machine with other work it is what can be compared.
 func load(b *testing.B, addr string) {
 	b.ReportAllocs()
+	used := processorTime(b)
+	defer func() { b.ReportMetric(float64(processorTime(b)-used)/float64(b.N), "cpu-ns/op") }()
 	b.RunParallel(func(pb *testing.PB) {
 		c := http.Client{Transport: &http.Transport{}}
 		defer c.CloseIdleConnections()
@@ -60,6 +64,14 @@ func load(b *testing.B, addr string) {
 			_ = resp.Body.Close()
 		}
 	})
+}
+
+func processorTime(b *testing.B) int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 func BenchmarkCheckObject(b *testing.B) {
