@@ -70,6 +70,7 @@ func TestHealthKnowsTheAppByItsCertificate(t *testing.T) {
 		rt.Serve(func(*http.ServeMux) {})
 		rt.Started()
 		probe("with the same file", 0, "ok, up", vars...)
+		probe("with the same file alone", 0, "ok, up", vars[:3]...) // no control socket
 		if _, out, err := call(t, nil, vars, "ctl", "status"); !strings.Contains(out, "certificate") {
 			t.Errorf("want the certificate in the status, have %s%s", out, err)
 		}

@@ -179,14 +179,23 @@ func recovered(next http.Handler, s *site) http.Handler {
 // secure sets headers that are right for an interface of data. A page that needs scripts or caching overrides them.
 // Sources: OWASP's HTTP headers and REST security cheat sheets.
 func secure(next http.Handler) http.Handler {
+	// The values are shared by all answers, which replace them and never write into them: 6 allocations less for each.
+	fixed := []struct {
+		name  string
+		value []string
+	}{
+		{"Cache-Control", []string{"no-store"}},
+		{"Content-Security-Policy", []string{"default-src 'none'; frame-ancestors 'none'"}},
+		{"Cross-Origin-Resource-Policy", []string{"same-origin"}},
+		{"Referrer-Policy", []string{"no-referrer"}},
+		{"X-Content-Type-Options", []string{"nosniff"}},
+		{"X-Frame-Options", []string{"DENY"}},
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Cache-Control", "no-store")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
+		for _, f := range fixed {
+			h[f.name] = f.value
+		}
 		next.ServeHTTP(w, r)
 	})
 }
