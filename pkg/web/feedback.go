@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -25,6 +27,8 @@ const (
 	maxComment, maxName, maxEmail = 2000, 100, 200
 	// macSize cuts the code to 128 bits: nobody guesses them within an hour.
 	macSize = 16
+	// People write seldom. What comes faster than one a second is a program that found a form; twenty may come at once.
+	feedbackRate, feedbackBurst = 1, 20
 )
 
 // Feedback is what a person wrote about a failure (500) that our page told of. The ids are those of the page, and known
@@ -40,9 +44,11 @@ type Feedback struct {
 // feedback serves the form. Its token is a code over both ids and the end of its life, by a key that only this process
 // has: so nobody can send feedback but from a page that this server made, less than an hour ago, for this failure. No
 // cookie is needed, and another site, which can't read our page, can't forge it. After a restart the form is refused.
+// A form can be sent more than once: that is bounded by a rate, since each goes to the log.
 type feedback struct {
 	key  [sha256.Size]byte
 	tell func(context.Context, Feedback)
+	rate *rate.Limiter // of all clients together
 	site *site
 }
 
@@ -50,7 +56,7 @@ func newFeedback(tell func(context.Context, Feedback), s *site) *feedback {
 	if tell == nil {
 		return nil
 	}
-	f := &feedback{tell: tell, site: s}
+	f := &feedback{tell: tell, rate: rate.NewLimiter(feedbackRate, feedbackBurst), site: s}
 	_, _ = rand.Read(f.key[:]) // it never fails
 	return f
 }
@@ -114,6 +120,10 @@ func (f *feedback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case !fits(said.Comment, maxComment) || !fits(said.Name, maxName) || !fits(said.Email, maxEmail):
 		WriteProblem(w, r, http.StatusBadRequest, "a field is too long, or not UTF-8")
+		return
+	case !f.rate.Allow():
+		w.Header().Set("Retry-After", retryAfter)
+		WriteProblem(w, r, http.StatusTooManyRequests, "too many people write at once")
 		return
 	}
 	f.tell(r.Context(), said)

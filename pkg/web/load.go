@@ -43,6 +43,7 @@ type body struct {
 	bytes   int64     // read
 	waiting bool      // somebody waits in Read
 	gave    bool      // it gave way
+	over    bool      // there was no room for what it read: bytes are missing from here on
 }
 
 // shed is the stage for what all clients together may do.
@@ -124,8 +125,11 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) begin() error {
 	b.load.mu.Lock()
 	defer b.load.mu.Unlock()
-	if b.gave {
+	switch {
+	case b.gave:
 		return errGaveWay
+	case b.over:
+		return errOverloaded
 	}
 	if b.began.IsZero() {
 		b.began = time.Now()
@@ -146,6 +150,7 @@ func (b *body) end(n int, err error) (int, error) {
 	case l.bytes+int64(n) > l.maxBytes:
 		l.makeRoom()
 		delete(l.bodies, b)
+		b.over = true
 		return 0, errOverloaded
 	}
 	l.bytes += int64(n)
