@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/fault"
-	"golang.org/x/time/rate"
 )
 
 // maxID is the longest request id that is taken over: a W3C trace id or a UUID has under 40 characters, and the id
