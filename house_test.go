@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"pkg/queue": 4, "pkg/web": 4,
 	"pkg/control":   5, // it serves through pkg/web
 	"pkg/heartbeat": 5,
+	"pkg/backup":    5,
 	"pkg/base":      6,
 	"app":           7, "docker/e2e/stubborn": 7, "cmd/monitor": 7, "examples/naughty": 7,
 }

@@ -9,7 +9,7 @@
 //		return rt.Wait()
 //	}
 //
-// Main is the whole program: the command line (run, version, config, health, ctl), one line that says what to do for
+// Main is the whole program: the command line (run, version, config, health, backup, ctl), one line that says what to do for
 // everything that can't work, and the exit code. It holds no state between calls and no logic of the app.
 package base
 
@@ -96,7 +96,8 @@ type commands struct {
 	Cleanup struct {
 		Age time.Duration `default:"720h" help:"Remove what is older."`
 	} `cmd:"" help:"Remove old dumps and crash reports from the data folder. For cron: it works when the app is dead, too."`
-	Ctl ctl `cmd:"" help:"Talk to the running app through its control socket."`
+	Backup backupCommands `cmd:"" help:"Back up the queue, prove that a backup can be restored, restore it."`
+	Ctl    ctl            `cmd:"" help:"Talk to the running app through its control socket."`
 }
 
 // exited carries kong's wish to exit, after --help, out of its parser.
@@ -110,6 +111,9 @@ func (p *program) main() int {
 	}
 	if command != "run" {
 		p.signals.Disarm()
+	}
+	if rest, ok := strings.CutPrefix(command, "backup "); ok {
+		return p.fail(p.backup(rest, &c.Backup))
 	}
 	switch command {
 	case "run":

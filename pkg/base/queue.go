@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +27,7 @@ const queueBudget = 5 * time.Second
 // have ended. It waits for a cluster, until the shutdown at most.
 func (rt *Runtime) OpenQueue(inFlight int) (*queue.Queue, error) {
 	s := &rt.Settings.Queue
-	q, err := queue.Open(rt.Context(), queue.Options{Dir: filepath.Join(rt.Settings.DataDir, "queue"), URL: s.URL, Credentials: s.Credentials,
+	q, err := queue.Open(rt.Context(), queue.Options{Dir: queueDir(rt.Settings), URL: s.URL, Credentials: s.Credentials,
 		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log})
 	if err != nil {
 		return nil, err

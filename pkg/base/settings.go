@@ -73,8 +73,14 @@ type Settings struct {
 		LastReason string `envconfig:"MONITOR_LAST_REASON" desc:"why the last time; the monitor sets it itself"`
 	} `group:"MONITOR"`
 	Healthchecks struct {
-		PingURL config.Secret `envconfig:"HC_PING_URL" desc:"the check that the container's cron pings every five minutes (healthchecks.io or alike); empty means none. The app itself doesn't use it"`
+		PingURL       config.Secret `envconfig:"HC_PING_URL" desc:"the check that the container's cron pings every five minutes (healthchecks.io or alike); empty means none. The app itself doesn't use it"`
+		BackupPingURL config.Secret `envconfig:"HC_BACKUP_PING_URL" desc:"the check that the container's cron pings after the daily backup and its verification; empty means none. The app itself doesn't use it"`
 	} `group:"HC"`
+	Backup struct {
+		Dir       string `envconfig:"BACKUP_DIR" desc:"folder that app backup keeps its files in; empty means backups in DATA_DIR"`
+		SecondDir string `envconfig:"BACKUP_SECOND_DIR" desc:"folder for a copy of each backup, on another disk or machine; it must be there, and only this app may use it. Empty means no copy"`
+		Keep      int    `envconfig:"BACKUP_KEEP" default:"7" min:"1" max:"1000" desc:"how many backups stay in each folder; the oldest is removed when a new one is whole"`
+	} `group:"BACKUP"`
 	Shutdown struct {
 		Grace time.Duration `envconfig:"SHUTDOWN_GRACE" default:"30s" min:"10ms" max:"30s" desc:"how long a shutdown may take until it is explained by a dump; the forced end follows 5s later, and the supervisors' longer times are made for at most 30s"`
 	} `group:"SHUTDOWN"`
@@ -91,6 +97,7 @@ func (s *Settings) resolve() {
 	s.Device = cmp.Or(s.Device, "unknown")
 	s.Workers = cmp.Or(s.Workers, runtime.GOMAXPROCS(0))
 	s.Control.Socket = cmp.Or(s.Control.Socket, filepath.Join(s.DataDir, "control.sock"))
+	s.Backup.Dir = cmp.Or(s.Backup.Dir, filepath.Join(s.DataDir, "backups"))
 }
 
 // Configuration is a pointer to a struct that embeds Settings.

@@ -97,6 +97,7 @@ type Queue struct {
 	settles  chan settlement   // what waits to be settled; each event in flight has its place there
 	ready    chan struct{}     // a token: Next has something to look at
 	room     chan struct{}     // a token: fetch has
+	moves    chan struct{}     // held while dead letters are replayed, and while the queue is copied
 	deaf     chan struct{}     // closed when the publisher has ended
 	flush    chan struct{}     // closed by Close when the settler shall end
 	failed   chan struct{}     // closed when the queue can't be trusted any more; cause says why
@@ -144,7 +145,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		return nil, fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err))
 	}
 	q := &Queue{opts: o, log: o.Log, intake: make(chan *publication, intakeLen), settles: make(chan settlement, o.InFlight),
-		ready: make(chan struct{}, 1), room: make(chan struct{}, 1), deaf: make(chan struct{}), flush: make(chan struct{}), failed: make(chan struct{}),
+		ready: make(chan struct{}, 1), room: make(chan struct{}, 1), moves: make(chan struct{}, 1), deaf: make(chan struct{}), flush: make(chan struct{}), failed: make(chan struct{}),
 		flight: flight{events: map[uint64]*delivery{}, limit: o.InFlight}}
 	q.stopped, q.stop = context.WithCancel(context.Background())
 	if err := q.open(ctx); err != nil {
