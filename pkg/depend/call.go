@@ -41,16 +41,27 @@ func (d *Dependency) Do(ctx context.Context, fn func(context.Context) error) err
 			return err
 		}
 		err = call.Done(err)
-		if !safe || !call.Again(0) {
+		pause, again := call.Next(0)
+		if !safe || !again || call.Wait(pause) != nil {
 			return call.Failed(err)
 		}
 	}
 }
 
+// Refuses returns the error of a call while the breaker is open, and counts that call; nil while tries pass. It is
+// for clients that would have work to do before they could Begin.
+func (d *Dependency) Refuses(ctx context.Context) error {
+	if !d.isOpen() {
+		return nil
+	}
+	d.calls.Add(1)
+	return d.refuse(ctx, ErrOpen)
+}
+
 // Call is one call under a dependency's policy, in its steps: for clients of protocols whose answers go on after a try
 // (web.Client's do, as a body). Others use Do. Its methods are called by one goroutine at a time, in this order:
 //
-//	Begin ─► Try ─► [Answered] ─► Done or Drop ─► Again ─► Try …, and End at last
+//	Begin ─► Try ─► [Answered] ─► Done or Drop ─► [Next ─► Wait ─► Try …] ─► End
 type Call struct {
 	d      *Dependency
 	caller context.Context
@@ -71,14 +82,17 @@ type Call struct {
 // Begin starts a call, and with it the time of Policy.Total. The error, a fault with ErrOpen in its tree, comes at
 // once. A Call that was begun must End.
 func (d *Dependency) Begin(ctx context.Context) (*Call, error) {
-	d.calls.Add(1)
-	if d.isOpen() {
-		return nil, d.refuse(ctx, ErrOpen)
+	if err := d.Refuses(ctx); err != nil {
+		return nil, err
 	}
+	d.calls.Add(1)
 	c := &Call{d: d, caller: ctx}
 	c.ctx, c.cancel = context.WithTimeoutCause(ctx, d.policy.Total, d.over)
 	return c, nil
 }
+
+// Name returns the dependency's name.
+func (c *Call) Name() string { return c.d.name }
 
 // Try waits until a try is let through, and returns its context, which ends when Attempt is over, unless Answered
 // came first, when the call's time is over, or with the caller's. The error says why it may not be, and Failed makes of
@@ -152,19 +166,20 @@ func (c *Call) explain(err error) error {
 	return fmt.Errorf("%w: %w", cause, err)
 }
 
-// Again waits for the pause before the next try, at least for after (a Retry-After, 0 if nobody said) and then some, so
-// that not all who were told the same come back together. It returns false at once if no try is left, or if the time
-// isn't worth the wait, and later if the call's or the caller's time is over.
-func (c *Call) Again(after time.Duration) bool {
+// Next tells whether there may be another try, and the pause before it: at least after (a Retry-After, 0 if nobody
+// said) and then some, so that not all who were told the same come back together. There may not if no try is left, or
+// if the call's or the caller's time would be over by then.
+func (c *Call) Next(after time.Duration) (pause time.Duration, ok bool) {
 	if c.tries >= c.d.policy.Tries || c.ctx.Err() != nil {
-		return false
+		return 0, false
 	}
-	pause := after + c.nextPause()
-	if until, ok := c.ctx.Deadline(); ok && time.Until(until) <= pause {
-		return false
-	}
-	return sleep(c.ctx, pause) == nil
+	pause = after + c.nextPause()
+	until, _ := c.ctx.Deadline()
+	return pause, time.Until(until) > pause
 }
+
+// Wait makes the pause. The error is what ended it early.
+func (c *Call) Wait(pause time.Duration) error { return sleep(c.ctx, pause) }
 
 // nextPause returns anything from 0 to a bound that grows with each try ("full jitter": M. Brooker, "Exponential
 // Backoff And Jitter", AWS Architecture Blog, 2015). The library takes the middle of that range.
@@ -182,6 +197,9 @@ func (c *Call) nextPause() time.Duration {
 func (c *Call) Failed(err error) error {
 	if c.caller.Err() == context.Canceled {
 		return fmt.Errorf("call %s: %w", c.d.name, context.Canceled)
+	}
+	if c.tryCtx != nil {
+		err = c.explain(err)
 	}
 	refusal, ours := errors.AsType[*fault.Error](err)
 	ours = ours && (errors.Is(err, ErrOpen) || errors.Is(err, ErrBusy) || errors.Is(err, ErrRate)) && refusal.Subject == c.d.name

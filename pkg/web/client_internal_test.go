@@ -1,0 +1,44 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRetryAfterIsInSecondsOrADate(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
+	for _, c := range []struct {
+		value, date string
+		want        time.Duration
+	}{
+		{"", "", 0},
+		{"7", "", 7 * time.Second},
+		{"0", "", 0},
+		{"-7", "", 0},
+		{"1.5", "", 0},
+		{"soon", "", 0},
+		{strings.Repeat("9", 40), "", (1<<31 - 1) * time.Second},
+		{at(time.Minute), "", time.Minute},
+		{at(-time.Minute), "", 0},
+		{at(time.Hour), at(time.Hour - time.Minute), time.Minute}, // the server's clock is ahead
+		{at(time.Hour), "nonsense", time.Hour},
+	} {
+		h := http.Header{"Retry-After": {c.value}, "Date": {c.date}}
+		if have := retryAfter(h, now); have != c.want {
+			t.Errorf("%q, date %q: want %v, have %v", c.value, c.date, c.want, have)
+		}
+	}
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	f.Add("120", "")
+	f.Add("Fri, 02 Jan 2026 03:04:05 GMT", "Fri, 02 Jan 2026 03:04:00 GMT")
+	f.Fuzz(func(t *testing.T, value, date string) {
+		if have := retryAfter(http.Header{"Retry-After": {value}, "Date": {date}}, time.Unix(1<<30, 0)); have < 0 {
+			t.Errorf("have %v", have)
+		}
+	})
+}
