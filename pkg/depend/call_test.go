@@ -180,8 +180,9 @@ func TestTheBreakerOpensLooksAgainAndCloses(t *testing.T) {
 			}
 		}
 		<-time.After(depend.DefaultCooldown + time.Millisecond)
-		if calls = 0; call(nil) != nil || call(nil) != nil || calls != 2 {
-			t.Errorf("want it closed, have %d of 2 calls", calls)
+		calls = 0
+		if err := errors.Join(call(nil), call(nil)); err != nil || calls != 2 {
+			t.Errorf("want it closed, have %v after %d of 2 calls", err, calls)
 		}
 		want := []depend.Breaker{depend.Open, depend.HalfOpen, depend.Open, depend.HalfOpen, depend.Open, depend.HalfOpen, depend.Closed}
 		if !slices.Equal(seen.breakers, want) {
