@@ -71,7 +71,7 @@ func TestPausesAreAnythingUpToAGrowingBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bounds := []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 3 * time.Second}
 		const runs = 300
-		sums := make([]time.Duration, len(bounds))
+		sums, short, long := make([]time.Duration, len(bounds)), 0, 0
 		for range runs {
 			d := add(t, depend.Policy{Tries: 5, Total: time.Hour, Pause: time.Second, MaxPause: 3 * time.Second})
 			var at []time.Time
@@ -85,7 +85,15 @@ func TestPausesAreAnythingUpToAGrowingBound(t *testing.T) {
 					t.Fatalf("pause %d: want at most %v, have %v", i, bound, pause)
 				}
 				sums[i] += pause
+				if pause < bound/5 {
+					short++
+				} else if pause > bound*4/5 {
+					long++
+				}
 			}
+		}
+		if fifth := runs * len(bounds) / 5; short < fifth/2 || long < fifth/2 {
+			t.Errorf("want pauses all over the range, have %d in its first fifth and %d in its last, of %d", short, long, 5*fifth)
 		}
 		for i, bound := range bounds {
 			if mean := sums[i] / runs; mean < bound/3 || mean > bound*2/3 {
@@ -209,6 +217,9 @@ func TestWhileTheBreakerIsHalfOpenOneTryPasses(t *testing.T) {
 		synctest.Wait()
 		if err := d.Do(t.Context(), ok); !errors.Is(err, depend.ErrOpen) {
 			t.Errorf("want the second refused, have %v", err)
+		}
+		if n := d.Health().InFlight; n != 1 {
+			t.Errorf("want one place held, have %d", n)
 		}
 		cancel() // its caller gives up: no verdict, and the next may try
 		<-probe

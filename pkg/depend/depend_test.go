@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +65,12 @@ func (r *records) Breaker(_ string, s depend.Breaker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.breakers = append(r.breakers, s)
+}
+
+func (r *records) told() []depend.Breaker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.breakers)
 }
 
 func (r *records) options() depend.Options {
@@ -179,26 +186,34 @@ func TestOnlyARequiredDependencyDecidesTheReadiness(t *testing.T) {
 	})
 }
 
-func TestABlockedLogHoldsUpNobodyElse(t *testing.T) {
+func TestABlockedLogHoldsUpNobodyElseAndChangesKeepTheirOrder(t *testing.T) {
 	blocked, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
+	var seen records
 	log := slog.New(slog.NewTextHandler(writer(func() {
 		once.Do(func() { close(blocked) })
 		<-release
 	}), nil))
-	d, err := depend.New(depend.Options{Log: log}).Add("db", depend.Policy{Failures: 1})
+	d, err := depend.New(depend.Options{Log: log, Observer: &seen}).Add("db", depend.Policy{Failures: 1, Cooldown: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	first := make(chan error)
 	go func() { first <- d.Do(t.Context(), down) }()
 	<-blocked
-	if err := d.Do(t.Context(), ok); !errors.Is(err, depend.ErrOpen) { // hangs if it waits for the log
-		t.Errorf("want a refusal, have %v", err)
+	for deadline := time.Now().Add(10 * time.Second); d.Health().Breaker != depend.HalfOpen; <-time.After(time.Millisecond) { // hangs if it waits for the log
+		if time.Now().After(deadline) {
+			t.Fatal("the breaker stays open")
+		}
 	}
-	_ = d.Health()
+	if n := seen.told(); len(n) != 0 {
+		t.Errorf("want the second change told after the first, have %v", n)
+	}
 	close(release)
 	<-first
+	if have := seen.told(); !slices.Equal(have, []depend.Breaker{depend.Open, depend.HalfOpen}) {
+		t.Errorf("have %v", have)
+	}
 }
 
 type writer func()

@@ -1,10 +1,16 @@
 package web
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/base-app/pkg/depend"
 )
 
 func TestRetryAfterIsInSecondsOrADate(t *testing.T) {
@@ -29,6 +35,37 @@ func TestRetryAfterIsInSecondsOrADate(t *testing.T) {
 		h := http.Header{"Retry-After": {c.value}, "Date": {c.date}}
 		if have := retryAfter(h, now); have != c.want {
 			t.Errorf("%q, date %q: want %v, have %v", c.value, c.date, c.want, have)
+		}
+	}
+}
+
+func TestTheClientSpeaksHTTP2OverTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	d, err := depend.New(depend.Options{}).Add("partner", depend.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewClient(d, ClientOptions{})
+	defer c.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	c.http.Transport.(*transport).base.TLSClientConfig = &tls.Config{RootCAs: roots}
+	for range 3 {
+		req, err := http.NewRequestWithContext(t.Context(), "PUT", server.URL, strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.ProtoMajor != 2 || string(text) != "body" {
+			t.Errorf("have %s, %q and %v", resp.Proto, text, err)
 		}
 	}
 }

@@ -222,7 +222,18 @@ func TestAnAnswerOverTheLimitIsAnErrorThatNamesIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newPartner(t, quickTries, web.ClientOptions{MaxResponse: limit}, h)
-			text, err := x.get(t)
+			if _, err := x.Do(x.request(t, "HEAD", nil)); err != nil {
+				t.Errorf("want no body, and none refused, have %v", err)
+			}
+			resp, err := x.Do(x.request(t, "GET", nil))
+			if (err != nil) != (name == "announced") {
+				t.Errorf("want an error before the body if it is announced, have %v", err)
+			}
+			var text []byte
+			if err == nil {
+				text, err = io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+			}
 			if err == nil || !strings.Contains(err.Error(), "longer than 102400 bytes") || fault.Of(err) != fault.KindDependency || len(text) > limit {
 				t.Errorf("have %d bytes and %v", len(text), err)
 			}
@@ -253,6 +264,26 @@ func TestACallHoldsItsPlaceUntilTheBodyIsClosedOrItsTimeIsOver(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the place is never free again")
 		}
+	}
+}
+
+func TestAnAnswerWithoutABodyHoldsNoPlace(t *testing.T) {
+	x := newPartner(t, quickTries, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for _, method := range []string{"GET", "HEAD"} {
+		if _, err := x.Do(x.request(t, method, nil)); err != nil || x.dep.Health().InFlight != 0 { // and nobody closes its body
+			t.Errorf("%s: have %v and %d places held", method, err, x.dep.Health().InFlight)
+		}
+	}
+}
+
+func TestABodyMayTakeLongerThanATry(t *testing.T) {
+	x := newPartner(t, depend.Policy{Attempt: time.Second, Total: 2 * patience}, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		<-time.After(1200 * time.Millisecond)
+		_, _ = io.WriteString(w, "late")
+	})
+	if text, err := x.get(t); err != nil || text != "late" {
+		t.Errorf("have %q and %v", text, err)
 	}
 }
 
@@ -318,13 +349,20 @@ func TestALibraryThatWantsAnHTTPClientIsUnderThePolicyToo(t *testing.T) {
 		t.Fatalf("have %v, %v after %d tries", resp, err, x.asked.Load())
 	}
 	_ = resp.Body.Close()
+	if h := x.dep.Health(); h.Calls != 1 || h.Tries != 3 || h.InFlight != 0 {
+		t.Errorf("have %+v", h)
+	}
+	y := newPartner(t, quickTries, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", 500) })
 	for range depend.DefaultFailures {
-		resp, err = x.HTTP().Post(x.url, "text/plain", bytes.NewReader([]byte("x")))
-		if err == nil {
-			_ = resp.Body.Close()
+		resp, err := y.HTTP().Post(y.url, "text/plain", bytes.NewReader([]byte("x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "broken\n" { // to the end, and not closed
+			t.Errorf("have %q and %v", text, err)
 		}
 	}
-	if h := x.dep.Health(); h.Calls != 1+depend.DefaultFailures || h.InFlight != 0 {
-		t.Errorf("have %+v", h)
+	if _, err := y.HTTP().Get(y.url); !errors.Is(err, depend.ErrOpen) || fault.Of(err) != fault.KindDependency {
+		t.Errorf("want a refusal, have %v", err)
 	}
 }
