@@ -216,7 +216,7 @@ func TestAnAnswerOverTheLimitIsAnErrorThatNamesIt(t *testing.T) {
 		"packed": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			z := gzip.NewWriter(w)
-			_, _ = z.Write(make([]byte, 100*limit))
+			_, _ = z.Write(make([]byte, 3*limit))
 			_ = z.Close()
 		},
 	} {
