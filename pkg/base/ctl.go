@@ -155,7 +155,8 @@ func (p *program) probe(ctx context.Context, s *Settings, timeout time.Duration)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
-	client := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: s.knows(ctx)}}
+	dialer := net.Dialer{Timeout: timeout}
+	client := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext, TLSClientConfig: s.knows(ctx)}}
 	answer, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("the app does not answer: %w", err)

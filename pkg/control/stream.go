@@ -42,6 +42,9 @@ func Stream(w http.ResponseWriter, r *http.Request, write func(context.Context, 
 // oneLine is text as a header can carry it.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
+// streamTime bounds the whole of a stream: any backup is through by then.
+const streamTime = time.Hour
+
 // patient moves the deadline on with each write.
 type patient struct {
 	io.Writer
@@ -64,7 +67,7 @@ func (c *Client) Stream(ctx context.Context, path string, w io.Writer) error {
 		return fmt.Errorf("control: POST %s: %w", path, err)
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := http.Client{Timeout: streamTime, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, "unix", c.path)
 		if err != nil {
 			return nil, err

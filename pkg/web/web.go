@@ -22,7 +22,7 @@
 // A request that is not HTTP enough to have an id (400, 431, 501, 505) is answered by net/http itself.
 //
 // X-Forwarded-For counts only when a trusted proxy sent it. HTTP/2 is spoken only with TLS. There is no CORS: no other
-// site's script reads an answer. The package makes no outgoing calls.
+// site's script reads an answer. What calls out is Client.
 package web
 
 import (
