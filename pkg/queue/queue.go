@@ -151,7 +151,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		q.stop()
 		q.disconnect(ctx)
 		if q.slots != nil {
-			_ = q.slots.file.Close()
+			_ = q.slots.close()
 		}
 		return nil, err
 	}
