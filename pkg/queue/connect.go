@@ -146,7 +146,7 @@ func (q *Queue) createStreams(ctx context.Context) error {
 	tries.Name, tries.Subjects, tries.MaxMsgsPerSubject = streamTries, []string{"tries.*"}, 1
 	tries.Discard, tries.MaxBytes = jetstream.DiscardOld, o.MaxBytes/triesShare
 	for _, c := range []jetstream.StreamConfig{events, done, dead, tries} {
-		stream, err := retried(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.CreateOrUpdateStream(ctx, c) })
+		stream, err := retried(ctx, q, func(ctx context.Context) (jetstream.Stream, error) { return q.js.CreateOrUpdateStream(ctx, c) })
 		if err != nil {
 			return q.createError(c.Name, err)
 		}
@@ -155,7 +155,7 @@ func (q *Queue) createStreams(ctx context.Context) error {
 		}
 	}
 	var err error
-	q.consumer, err = retried(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+	q.consumer, err = retried(ctx, q, func(ctx context.Context) (jetstream.Consumer, error) {
 		return q.js.CreateOrUpdateConsumer(ctx, streamEvents, jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy,
 			AckWait: o.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512})
 	})
@@ -167,6 +167,11 @@ func (q *Queue) createError(name string, err error) error {
 		return nil
 	}
 	err = fmt.Errorf("create %s: %w", name, err)
+	if q.server != nil {
+		if full := q.server.free(0); full != nil {
+			return fault.Config("free some space in DATA_DIR", fmt.Errorf("queue: %w: %w", full, err))
+		}
+	}
 	if hint := createHint(err); hint != "" {
 		return fault.Config(hint, fmt.Errorf("queue: %w", err))
 	}
@@ -174,12 +179,12 @@ func (q *Queue) createError(name string, err error) error {
 }
 
 // retried calls fn until it succeeds, fails for good, or ctx ends: a cluster that just started has no leader yet.
-func retried[T any](ctx context.Context, fn func(context.Context) (T, error)) (T, error) {
+func retried[T any](ctx context.Context, q *Queue, fn func(context.Context) (T, error)) (T, error) {
 	for {
 		each, cancel := context.WithTimeout(ctx, requestTime)
 		v, err := fn(each)
 		cancel()
-		if err == nil || createHint(err) != "" {
+		if err == nil || createHint(err) != "" || q.server != nil {
 			return v, err
 		}
 		select {
