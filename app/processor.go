@@ -12,6 +12,7 @@ import (
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/worker"
 	"example.com/base-app/pkg/zmq"
 )
@@ -94,6 +95,7 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 	if e.RequestID != "" {
 		ctx = logging.With(ctx, slog.String("request_id", e.RequestID))
 	}
+	ctx = web.Propagate(ctx, e.RequestID, e.TraceParent, e.Baggage) // to those whom the handler calls
 	if err := p.events.Begin(e.Receipt); err != nil {
 		return err
 	}

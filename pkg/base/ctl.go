@@ -24,9 +24,10 @@ type ctl struct {
 	JSON   bool     `name:"json" help:"Print the answer as JSON."`
 	Status struct{} `cmd:"" help:"How the app is."`
 
-	Workers  struct{} `cmd:"" help:"Each worker: what it does, since when, how often it was restarted."`
-	Sockets  struct{} `cmd:"" help:"Each open socket: whose, and where in the code it was made."`
-	Loglevel struct {
+	Workers      struct{} `cmd:"" help:"Each worker: what it does, since when, how often it was restarted."`
+	Sockets      struct{} `cmd:"" help:"Each open socket: whose, and where in the code it was made."`
+	Dependencies struct{} `cmd:"" help:"Each dependency: how it is, since when, its breaker, its last error."`
+	Loglevel     struct {
 		Level string `arg:"" optional:"" help:"debug, info, warn or error; without one, the present level is shown."`
 	} `cmd:"" help:"Show or change the log level. It lasts until the app ends."`
 	Queue queueCtl `cmd:"" help:"The events: how many, and those that could not be handled."`
@@ -57,6 +58,8 @@ func (p *program) ask(command string, c *commands) error {
 		return get(ctx, p, client, c.Ctl.JSON, "/workers", printWorkers)
 	case "ctl sockets":
 		return get(ctx, p, client, c.Ctl.JSON, "/sockets", printSockets)
+	case "ctl dependencies":
+		return get(ctx, p, client, c.Ctl.JSON, "/dependencies", printDependencies)
 	case "ctl loglevel":
 		return get(ctx, p, client, c.Ctl.JSON, "/loglevel", func(w io.Writer, l level) { fmt.Fprintln(w, l.Level) })
 	case "ctl loglevel <level>":

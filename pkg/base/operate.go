@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/control"
+	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/logging"
@@ -56,10 +57,11 @@ type health struct {
 	Uptime   float64                `json:"uptime_seconds"`
 	Workers  map[string]nanny.State `json:"workers"`
 	Parts    map[string]any         `json:"parts,omitempty"`
+	Depends  []depend.Health        `json:"dependencies,omitempty"`
 }
 
 func (rt *Runtime) health() health {
-	h := health{Status: "ok", Uptime: time.Since(rt.began).Seconds(), Workers: map[string]nanny.State{}, Parts: map[string]any{}}
+	h := health{Status: "ok", Uptime: time.Since(rt.began).Seconds(), Workers: map[string]nanny.State{}, Parts: map[string]any{}, Depends: rt.depends.List()}
 	for _, s := range rt.nanny.Workers() {
 		h.Workers[s.Name] = s.State
 	}
@@ -98,6 +100,9 @@ func (rt *Runtime) serveHealth(w http.ResponseWriter, r *http.Request) {
 
 func (rt *Runtime) serveReady(w http.ResponseWriter, r *http.Request) {
 	h, status := rt.health(), http.StatusOK
+	if err := rt.depends.Err(); err != nil && h.Status == "ok" {
+		h.Status, h.Problems = "waiting", append(h.Problems, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
 	if h.Status != "ok" {
 		status = http.StatusServiceUnavailable
 	}
@@ -145,6 +150,7 @@ func (rt *Runtime) commands(s *control.Server) {
 	}
 	answer("GET /status", func(*http.Request) (any, error) { return rt.status(), nil })
 	answer("GET /workers", func(*http.Request) (any, error) { return rt.nanny.Workers(), nil })
+	answer("GET /dependencies", func(*http.Request) (any, error) { return rt.depends.List(), nil })
 	answer("GET /sockets", func(*http.Request) (any, error) { return rt.ZMQ.Sockets(), nil })
 	answer("GET /loglevel", func(*http.Request) (any, error) { return rt.level(), nil })
 	answer("POST /loglevel", func(r *http.Request) (any, error) { return rt.setLevel(r.Body) })

@@ -15,6 +15,7 @@ import (
 
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/control"
+	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/heartbeat"
 	"example.com/base-app/pkg/lifecycle"
@@ -41,10 +42,11 @@ type Runtime struct {
 	ZMQ      *zmq.Context // for the workers' sockets
 	Build    Build
 
-	began time.Time
-	logs  *logging.Log
-	life  *lifecycle.Life
-	nanny *nanny.Nanny
+	began   time.Time
+	logs    *logging.Log
+	life    *lifecycle.Life
+	nanny   *nanny.Nanny
+	depends *depend.Registry
 
 	mu     sync.Mutex
 	folder *lifecycle.Folder // nil until it is open
@@ -57,7 +59,7 @@ type Runtime struct {
 }
 
 func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.Signals) *Runtime {
-	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs}
+	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs, depends: depend.New(depend.Options{Log: logs.Logger()})}
 	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log})
 	rt.life = lifecycle.New(lifecycle.Options{
 		Log: rt.Log, Grace: s.Shutdown.Grace, Signals: signals,

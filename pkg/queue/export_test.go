@@ -1,7 +1,7 @@
 package queue
 
 import (
-	"os"
+	"errors"
 
 	"github.com/nats-io/nats.go"
 )
@@ -17,17 +17,8 @@ func ReadSlots(path string, inFlight int) ([]Attempt, error) {
 	q := &Queue{opts: Options{InFlight: inFlight}.withDefaults()}
 	q.log = q.opts.Log
 	list, err := q.openSlots(path)
-	if q.slots != nil {
-		err = errorsJoin(err, q.slots.clear(), q.slots.file.Close())
+	if err != nil {
+		return nil, err
 	}
-	return list, err
-}
-
-func errorsJoin(errs ...error) error {
-	for _, err := range errs {
-		if err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	return nil
+	return list, errors.Join(q.slots.clear(), q.slots.close())
 }

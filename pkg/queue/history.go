@@ -51,7 +51,7 @@ func (h *history) remove(id string) {
 func (q *Queue) recall(ctx context.Context, interrupted []attempt) error {
 	for _, a := range interrupted {
 		q.log.Warn("queue: the process died while it handled this event; it will be delivered alone", "id", a.ID, "delivery", a.Delivery)
-		if _, err := retried(ctx, func(ctx context.Context) ([]storing, error) {
+		if _, err := retried(ctx, q, func(ctx context.Context) ([]storing, error) {
 			return q.store(ctx, []*nats.Msg{record(streamTries, a.ID, attempts{a.Delivery, true})})
 		}); err != nil {
 			return fmt.Errorf("queue: record of an interrupted event: %w", err)

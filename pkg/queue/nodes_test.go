@@ -134,6 +134,10 @@ func startNodes(t testing.TB, n int, change ...string) []*node {
 		t.Cleanup(nodes[i].kill)
 	}
 	until(t, "the cluster has a leader", func() bool {
+		if n == 1 {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", nodes[0].port))
+			return err == nil && c.Close() == nil
+		}
 		nc, err := nats.Connect(urls(nodes, 0), nats.DontRandomize())
 		if err != nil {
 			return false

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
+	"golang.org/x/sys/unix"
 )
 
 // slotBytes is the length of a line in the file: a JSON object with an id of event.MaxID, filled up with spaces.
@@ -20,6 +22,7 @@ const slotBytes = 192
 type slots struct {
 	path string
 	file *os.File
+	dir  *os.File // locked: two processes in one folder would destroy it
 	free []int
 	told bool // what the last process had not finished with is in TRIES, or there is nothing
 }
@@ -32,11 +35,18 @@ type attempt struct {
 
 // openSlots opens the file and returns what the last process had not finished with.
 func (q *Queue) openSlots(path string) ([]attempt, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return nil, fault.Config("make DATA_DIR readable", fmt.Errorf("queue: %w", err))
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fault.Config("give each process a DATA_DIR of its own", fmt.Errorf("queue: lock %s: %w", dir.Name(), err)), dir.Close())
+	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err))
+		return nil, errors.Join(fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err)), dir.Close())
 	}
-	s := &slots{path: path, file: file}
+	s := &slots{path: path, file: file, dir: dir}
 	q.slots = s
 	for i := range q.opts.InFlight {
 		s.free = append(s.free, q.opts.InFlight-1-i)
@@ -107,7 +117,7 @@ func (s *slots) abandon() error {
 	if s.told {
 		return s.remove()
 	}
-	return s.file.Close()
+	return s.close()
 }
 
 // remove ends its use in good order: nothing is being handled any more.
@@ -116,5 +126,7 @@ func (s *slots) remove() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, s.file.Close())
+	return errors.Join(err, s.close())
 }
+
+func (s *slots) close() error { return errors.Join(s.file.Close(), s.dir.Close()) }
