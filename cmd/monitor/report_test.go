@@ -241,6 +241,40 @@ func TestLinesStayWhole(t *testing.T) {
 	p.await(`(?m)^prompt> \n`)
 }
 
+// A line that is in the pipe is passed on in one piece, wherever a read of it ends: the monitor's next read may come late.
+func TestWhatIsThereIsPassedOnInWholeLines(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Repeat("a line of 22 letters.\n", 2500) + "a prompt> " // more than three reads, less than the pipe holds
+	if _, err := w.WriteString(want); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var out pieces
+	c := newCapture(nil)
+	defer c.cancel()
+	c.pump(r, newSink(&out), false)
+	c.pumps.Wait()
+	if have := strings.Join(out, ""); have != want {
+		t.Errorf("want %d bytes unchanged, have %d", len(want), len(have))
+	}
+	for i, piece := range out[:len(out)-1] {
+		if !strings.HasSuffix(piece, "\n") {
+			t.Errorf("piece %d of %d ends with %q", i, len(out), piece[len(piece)-10:])
+		}
+	}
+}
+
+// pieces keeps each write.
+type pieces []string
+
+func (p *pieces) Write(b []byte) (int, error) {
+	*p = append(*p, string(b))
+	return len(b), nil
+}
+
 func TestStat(t *testing.T) {
 	const rest = " S 1 42 41 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000"
 	for _, name := range []string{"(sh)", "(a b)", "(()", "())", "(x) S 1 2 3"} {
