@@ -163,7 +163,7 @@ func unread(t *testing.T, dir, program string, env ...string) (cmd *exec.Cmd, ur
 
 func clog(url string) {
 	client := http.Client{Timeout: 500 * time.Millisecond}
-	for failed := 0; failed < 3; {
+	for failed, late := 0, time.Now().Add(patience); failed < 3 && time.Now().Before(late); {
 		answer, err := client.Post(url+"/events", "application/json", strings.NewReader(`{}`))
 		if failed++; err == nil {
 			failed = 0

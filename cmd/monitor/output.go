@@ -130,7 +130,7 @@ func (c *capture) pump(r *os.File, to *sink, isStderr bool) {
 			line = c.keep(line, buf[held:held+n], isStderr)
 			have := buf[:held+n]
 			whole := len(have)
-			if err == nil && waits(r) { // this read's end is not the program's
+			if err == nil && have[whole-1] != '\n' && waits(r) { // this read's end is not the program's
 				whole = bytes.LastIndexByte(have, '\n') + 1
 				if whole == 0 {
 					whole = len(have)
