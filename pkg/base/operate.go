@@ -52,7 +52,7 @@ func (rt *Runtime) Check(name string, ask func() (any, error)) {
 
 // health is what /healthz answers, and a part of the control socket's status.
 type health struct {
-	Status   string                 `json:"status"` // starting, ok, degraded, draining, failing
+	Status   string                 `json:"status"` // starting, ok, degraded, draining, failing; on /readyz also waiting, for a dependency
 	Problems []string               `json:"problems,omitempty"`
 	Uptime   float64                `json:"uptime_seconds"`
 	Workers  map[string]nanny.State `json:"workers"`
