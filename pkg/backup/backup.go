@@ -59,6 +59,14 @@ func (m *Manifest) Events() (waiting, dead uint64) {
 	return waiting, dead
 }
 
+// Lost is how many messages the queue had lost to a damaged disk when it was copied.
+func (m *Manifest) Lost() (n uint64) {
+	for _, s := range m.Streams {
+		n += s.Lost
+	}
+	return n
+}
+
 // Source is what is copied: a queue.Queue, or queue.Files.
 type Source interface {
 	Export(ctx context.Context, begin func(stream string, head []byte) (io.Writer, error)) ([]queue.Content, error)

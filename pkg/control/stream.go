@@ -26,7 +26,6 @@ const (
 // trailer that has its error; the caller may take its time, but a single write not more than writeTimeout.
 func Stream(w http.ResponseWriter, r *http.Request, write func(context.Context, io.Writer) error) {
 	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Time{}) // the request is read; that of the whole request would end the context
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.WriteHeader(http.StatusOK)
 	_ = c.Flush() // the caller sees that somebody is there
