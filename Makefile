@@ -23,6 +23,9 @@ build: ## build static, stripped binaries: bin/app, bin/monitor
 test: ## all tests, with the race detector, in random order
 	$(GO) test -race -shuffle=on ./...
 
+cluster: ## test the files for several machines: compose overlays, manifests, NATS; it fetches modules of its own
+	cd docker/cluster && $(GO) test -count=1 -shuffle=on ./...
+
 bench: ## benchmarks; docs/performance.md says what they mean
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
@@ -37,6 +40,7 @@ lint: ## gofmt, vet, staticcheck, shellcheck
 	$(GO) vet -tags e2e ./docker/...
 	$(GO) tool $(TOOLS) staticcheck ./...
 	$(GO) tool $(TOOLS) staticcheck -tags e2e ./docker/...
+	cd docker/cluster && $(GO) vet ./... && $(GO) tool -modfile=../../.ci/tools/go.mod staticcheck ./...
 	@scripts=$$(git ls-files '*.sh' .ci/run); shellcheck $$scripts
 
 up: ## build the image, start the container, and wait until it is healthy
@@ -67,4 +71,4 @@ docs: ## generate docs/settings.md
 clean: ## remove what the other targets made
 	rm -rf bin cover.out
 
-.PHONY: help run build test bench fuzz lint up down logs shell image e2e cover docs clean
+.PHONY: help run build test cluster bench fuzz lint up down logs shell image e2e cover docs clean

@@ -123,9 +123,10 @@ func signalAtStart(t *testing.T, dir string, s syscall.Signal, after time.Durati
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "data", "*"))
 	hidden, _ := filepath.Glob(filepath.Join(dir, "data", ".*"))
-	for _, path := range append(left, hidden...) {
+	queued, _ := filepath.Glob(filepath.Join(dir, "data", "queue", "*"))
+	for _, path := range append(append(left, hidden...), queued...) {
 		switch filepath.Base(path) {
-		case "lock", "last_exit.json", "crashes":
+		case "lock", "last_exit.json", "crashes", "queue", "jetstream":
 		default:
 			t.Errorf("%v after %v: %s was left behind:\n%s", s, after, path, &out)
 		}
@@ -134,7 +135,8 @@ func signalAtStart(t *testing.T, dir string, s syscall.Signal, after time.Durati
 }
 
 // unread starts a program whose standard output is read until it has started, and then no more. clog posts events until
-// the pipe (64 KiB, a hundred debug lines) is full and the workers hang in it.
+// the pipe (64 KiB, a hundred debug lines) is full and the workers hang in it: several have no answer in a row then, which
+// on a slow machine one may have for other reasons.
 func unread(t *testing.T, dir, program string, env ...string) (cmd *exec.Cmd, url string, stdout io.Closer) {
 	t.Helper()
 	cmd = command(t, dir, env...)
@@ -162,12 +164,12 @@ func unread(t *testing.T, dir, program string, env ...string) (cmd *exec.Cmd, ur
 
 func clog(url string) {
 	client := http.Client{Timeout: 500 * time.Millisecond}
-	for range 1000 {
+	for failed, late := 0, time.Now().Add(patience); failed < 3 && time.Now().Before(late); {
 		answer, err := client.Post(url+"/events", "application/json", strings.NewReader(`{}`))
-		if err != nil {
-			return
+		if failed++; err == nil {
+			failed = 0
+			answer.Body.Close()
 		}
-		answer.Body.Close()
 	}
 }
 
@@ -191,10 +193,11 @@ func TestAStandardOutputThatNobodyReadsDoesNotHoldUpTheEnd(t *testing.T) {
 		}
 	}
 	dumps(1)
+	slowest := beside()
 	began := time.Now()
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	status := end(t, cmd, &bytes.Buffer{})
-	if took := time.Since(began); status.ExitStatus() != 70 || took < 5*time.Second || took > 8*time.Second {
+	if took := time.Since(began); status.ExitStatus() != 70 || took < 5*time.Second || took > 8*time.Second+5*slowest() {
 		t.Errorf("want exit 70 after 5.2 s and the last words, have %v after %v", status, took)
 	}
 	dumps(2)
@@ -263,10 +266,11 @@ func TestAStartThatHangsCanBeEnded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	slowest := beside()
 	began := time.Now()
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	status := end(t, cmd, &out)
-	if took := time.Since(began); status.ExitStatus() != 70 || took > 8*time.Second {
+	if took := time.Since(began); status.ExitStatus() != 70 || took > 8*time.Second+5*slowest() {
 		t.Errorf("want exit 70 after 5.1 s, have %v after %v:\n%s", status, took, &out)
 	}
 }

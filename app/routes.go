@@ -48,7 +48,7 @@ type accepted struct {
 	ID        string      `json:"id"`
 	Sequence  uint64      `json:"sequence"`
 	Status    queue.State `json:"status"`
-	Duplicate bool        `json:"duplicate,omitempty"`
+	Duplicate bool        `json:"duplicate,omitzero"`
 }
 
 // told answers GET /events/{id}.
@@ -56,7 +56,7 @@ type told struct {
 	ID         string      `json:"id"`
 	Sequence   uint64      `json:"sequence"`
 	Status     queue.State `json:"status"`
-	Deliveries uint32      `json:"deliveries,omitempty"`
+	Deliveries uint32      `json:"deliveries,omitzero"`
 }
 
 func (h routes) post(w http.ResponseWriter, r *http.Request) {

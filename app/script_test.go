@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,9 +31,10 @@ import (
 // same app with a worker that breaks in the way that an event tells it.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"app":     main,
-		"broken":  func() { os.Exit(base.Main(&config{}, runBroken)) },
-		"failing": func() { os.Exit(base.Main(&config{}, runFailing)) },
+		"app":       main,
+		"broken":    func() { os.Exit(base.Main(&config{}, runBroken)) },
+		"failing":   func() { os.Exit(base.Main(&config{}, runFailing)) },
+		"recording": func() { os.Exit(base.Main(&config{}, runRecording)) },
 	})
 }
 
@@ -64,6 +66,13 @@ func runBroken(rt *base.Runtime, cfg *config) error {
 		if bytes.Contains(e.Body, []byte("handler waits")) {
 			<-ctx.Done()
 			return ctx.Err()
+		}
+		if bytes.Contains(e.Body, []byte("handler can never")) {
+			return fault.Permanent(errors.New("no such customer"))
+		}
+		if bytes.Contains(e.Body, []byte("handler kills the process")) {
+			go panic("nobody can recover this")
+			hangForEver()
 		}
 		if bytes.Contains(e.Body, []byte("handler hangs")) {
 			hangForEver()
@@ -100,6 +109,7 @@ func breakDown(rt *base.Runtime, order string) error {
 	case "hang":
 		hangForEver()
 	case "ignore the shutdown":
+		rt.Log.Info("the victim obeys")
 		<-rt.Context().Done()
 		hangForEver()
 	case "crash":
@@ -118,6 +128,7 @@ func breakDown(rt *base.Runtime, order string) error {
 		})
 	case "hold a hook":
 		rt.OnStop("holder", time.Second, func(context.Context) error { hangForEver(); return nil })
+		rt.Log.Info("the victim obeys")
 	}
 	return nil
 }
@@ -182,7 +193,7 @@ func (c *child) start(ts *testscript.TestScript, args []string) {
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = c.work, log, log
 	c.cmd.Env = append(os.Environ(), "PWD="+c.work, "GORACE="+noRaceSleep)
 	for _, name := range []string{"WEB_ADDR", "SYSLOG_ADDRESS", "DATA_DIR", "SHUTDOWN_GRACE", "LOG_LEVEL", "LOG_FORMAT", "APP_SAMPLE_EVENT", "HANDLER_TIMEOUT",
-		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "DEPLOYMENT_ID"} {
+		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "WORKERS", "DEPLOYMENT_ID", "WEB_RATE", "WEB_BURST", "DRAIN_DELAY"} {
 		if v := ts.Getenv(name); v != "" {
 			c.cmd.Env = append(c.cmd.Env, name+"="+v)
 		}
@@ -226,11 +237,14 @@ func (c *child) signal(ts *testscript.TestScript, name string) {
 }
 
 // exits waits for the end and checks the code, or the signal's name, and how long it took: exits 70 200ms 2s
+// A slow machine may have as much longer as it needs for five bare processes at the same time.
 func (c *child) exits(ts *testscript.TestScript, args []string) {
 	least, err := time.ParseDuration(args[1])
 	ts.Check(err)
 	most, err := time.ParseDuration(args[2])
 	ts.Check(err)
+	slowest := beside()
+	defer slowest()
 	select {
 	case <-c.ended:
 	case <-time.After(patience):
@@ -239,6 +253,7 @@ func (c *child) exits(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("no end within %v:\n%s", patience, c.log())
 	}
 	took := time.Since(c.since)
+	most += 5 * slowest()
 	have := strconv.Itoa(c.cmd.ProcessState.ExitCode())
 	if status := c.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
 		have = status.Signal().String()
@@ -249,6 +264,29 @@ func (c *child) exits(ts *testscript.TestScript, args []string) {
 	ts.Logf("exit %s after %v", have, took)
 }
 
+// beside starts and ends a bare process, again and again, until the returned function is called, which tells how long the
+// slowest took: what the machine gives at this moment.
+func beside() (slowest func() time.Duration) {
+	quit, worst := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var longest time.Duration
+		for {
+			cmd := exec.Command("app", "version")
+			cmd.Env = append(os.Environ(), "GORACE="+noRaceSleep)
+			began := time.Now()
+			_ = cmd.Run()
+			longest = max(longest, time.Since(began))
+			select {
+			case <-quit:
+				worst <- longest
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	return sync.OnceValue(func() time.Duration { close(quit); return <-worst })
+}
+
 func (c *child) base(ts *testscript.TestScript) string {
 	if c.url == "" {
 		c.await(ts, `"url":"http`)
@@ -257,10 +295,17 @@ func (c *child) base(ts *testscript.TestScript) string {
 	return c.url
 }
 
-// post sends an event and checks the status; the answer is in the file answer: post 202 '{"a":1}' [header:value]
+// post sends an event, or a file's, or as many as a number says, and checks the status; the answer is in the file
+// answer: post 202 '{"a":1}' [header:value]
 // The status - means that the process may be gone before it answers.
 func (c *child) post(ts *testscript.TestScript, args []string) {
-	req, err := http.NewRequest(http.MethodPost, c.base(ts)+"/events", strings.NewReader(args[1]))
+	body := args[1]
+	if name, ok := strings.CutPrefix(body, "@"); ok {
+		body = ts.ReadFile(name)
+	} else if n, err := strconv.Atoi(body); err == nil {
+		body = strings.Repeat("{}\n", n)
+	}
+	req, err := http.NewRequest(http.MethodPost, c.base(ts)+"/events", strings.NewReader(body))
 	ts.Check(err)
 	req.Header.Set("Content-Type", "application/json")
 	for _, h := range args[2:] {
@@ -282,8 +327,8 @@ func (c *child) post(ts *testscript.TestScript, args []string) {
 func (c *child) fill(ts *testscript.TestScript, status string) {
 	c.post(ts, []string{"202", `{"do":"handler waits"}`})
 	body := `{"filler":"` + strings.Repeat("x", 400<<10) + `"}`
-	for range 4 {
-		c.post(ts, []string{"202", body})
+	for i := range 4 {
+		c.post(ts, []string{"202", body, fmt.Sprintf("Idempotency-Key:filler-%d", i+1)})
 	}
 	c.post(ts, []string{"-", body})
 	c.post(ts, []string{status, body})

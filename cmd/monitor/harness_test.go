@@ -254,6 +254,19 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
+// inTime checks a promised time. A busy machine only adds to it, so the best of some tries counts; mostly it is the first.
+func inTime(t *testing.T, most time.Duration, try func() time.Duration) {
+	t.Helper()
+	var took []time.Duration
+	for range 3 {
+		took = append(took, try())
+		if t.Failed() || took[len(took)-1] <= most {
+			return
+		}
+	}
+	t.Errorf("want it within %v once at least, have %v", most, took)
+}
+
 // alive says whether a process is there and not a zombie.
 func alive(pid int) bool {
 	s, err := readStat(pid)

@@ -33,7 +33,7 @@ func TestASignalIsPassedOnAs128AndItsNumber(t *testing.T) {
 	}
 }
 
-// What follows from which end: the original's lines, ours, and the code.
+// What follows from which end: the original's lines, ours, and the code. A line of the program's own is marked with >.
 func TestPhases(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -42,7 +42,7 @@ func TestPhases(t *testing.T) {
 		want []string // in this order
 	}{
 		{"exit 0 ends", []string{"--", "puppet", "say:hello"}, 0,
-			[]string{"[monitor] Running puppet say:hello ... ", "hello", "[monitor] Exiting with return code 0"}},
+			[]string{"[monitor] Running puppet say:hello ... ", "> hello", "[monitor] Exiting with return code 0"}},
 		{"a crash restarts", []string{"--", "puppet", "unless:1", "exit:255"}, 0,
 			[]string{"Running", "Error = 255\n\n", "Restarting in 0s (dying 1, never dying 0, aberrant 0)", "\n\n[monitor] Running", "Exiting with return code 0"}},
 		{"the second restart in a row waits", []string{"--backoff", "0.01", "--", "puppet", "unless:2", "exit:1"}, 0,
@@ -51,30 +51,32 @@ func TestPhases(t *testing.T) {
 		{"64 can't be mended", []string{"--", "puppet", "exit:64"}, 64, []string{"Error = 64", "Exiting with return code 64"}},
 		{"the budget", []string{"--budget", "2/60s", "--backoff", "0", "--", "puppet", "exit:7"}, 7,
 			[]string{"dying 1", "dying 2", "Error = 7", "Giving up: the budget of 2/1m0s restarts is spent", "Exiting with return code 7"}},
-		{"a hang", []string{"-t", "0.1", "--", "puppet", "unless:1", "hang"}, 0,
+		{"a hang", []string{"-t", "0.1", "--startup-grace", "2", "--", "puppet", "unless:1", "hang"}, 0,
 			[]string{"Missing a timeout ...", "Missing a timeout ...", "Killing off the process ...", "Error = Missed 2 heartbeats, 2\n", "never dying 1", "return code 0"}},
-		{"a busy hang", []string{"-t", "0.1", "-m", "1", "--startup-grace", "100ms", "--", "puppet", "unless:1", "busy"}, 0,
+		{"a busy hang", []string{"-t", "0.1", "-m", "1", "--startup-grace", "2", "--", "puppet", "unless:1", "busy"}, 0,
 			[]string{"Missing a timeout ...", "Killing off the process ...", "Error = Missed 1 heartbeats, 2\n", "return code 0"}},
 		{"it learns of its restarts", []string{"--", "puppet", "env:MONITOR_RESTARTS", "env:MONITOR_LAST_REASON", "env:HEARTBEAT_EVERY", "unless:1", "exit:9"}, 0,
-			[]string{"MONITOR_RESTARTS=0\nMONITOR_LAST_REASON=\nHEARTBEAT_EVERY=500ms", "MONITOR_RESTARTS=1\nMONITOR_LAST_REASON=dying: 9\n"}},
-		{"the words after the dashes are the program's own", []string{"--", "puppet", "say:a  b", "say:--json", "say:--", "--"}, 0, []string{"\na  b\n--json\n--\n"}},
+			[]string{"> MONITOR_RESTARTS=0", "> MONITOR_LAST_REASON=", "> HEARTBEAT_EVERY=500ms", "> MONITOR_RESTARTS=1", "> MONITOR_LAST_REASON=dying: 9"}},
+		{"the words after the dashes are the program's own", []string{"--", "puppet", "say:a  b", "say:--json", "say:--", "--"}, 0, []string{"> a  b", "> --json", "> --"}},
 		{"JSON", []string{"--json", "--", "puppet", "unless:1", "exit:9"}, 0,
 			[]string{`"msg":"running"`, `"msg":"the program ended","worker":"monitor","reason":"dying"`, `"code":9`, `"msg":"restarting"`, `"msg":"exiting"`}},
-		{"each heartbeat if asked for", []string{"-v", "--", "puppet", "beat:1ms", "sleep:50ms"}, 0, []string{"[monitor] Got heartbeat."}},
+		{"each heartbeat if asked for", []string{"-v", "--", "puppet", "beat:1ms", "sleep:1s"}, 0, []string{"[monitor] Got heartbeat."}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := start(t, folder(t), c.args...)
 			p.exits(c.code)
-			// The program's output and ours come by two ways: their order among each other is not promised.
-			rest := p.log()
+			// The program's lines and ours come by two ways: each keep their order, but among each other none is promised.
+			ours, programs := "\n"+p.log(), "\n"+p.log()
 			for _, want := range c.want {
-				_, after, ok := strings.Cut(rest, want)
+				rest, text := &ours, want
+				if line, ok := strings.CutPrefix(want, "> "); ok {
+					rest, text = &programs, "\n"+line+"\n"
+				}
+				_, after, ok := strings.Cut(*rest, text)
 				if !ok {
 					t.Fatalf("want %q, in this place, in\n%s", want, p.log())
 				}
-				if strings.Contains(want, "monitor") || strings.Contains(want, "Error") {
-					rest = after
-				}
+				*rest = "\n" + after
 			}
 		})
 	}
@@ -136,19 +138,23 @@ func TestStop(t *testing.T) {
 		{"a program that does not listen", syscall.SIGTERM, []string{"ignore", "say:ready", "hang"}, 137},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := start(t, folder(t), append([]string{"-t", "0", "--stop-grace", "0.2", "--", "puppet", "pid:pids", "grandchild:gc"}, c.steps...)...)
-			p.ready()
-			p.signal(c.sig)
-			took := p.exits(c.code)
-			if c.code == 137 && (took < 200*time.Millisecond || took > 2*time.Second) {
-				t.Errorf("want the KILL after 200 ms, have the end after %v", took)
-			}
-			nobodyLeft(t, p)
-			for _, f := range []string{"heartbeat", "command", "command.ctl"} {
-				if _, err := os.Lstat(filepath.Join(p.dir, f)); err == nil {
-					t.Errorf("%s is left", f)
+			const grace = 200 * time.Millisecond
+			inTime(t, 2*time.Second, func() time.Duration {
+				p := start(t, folder(t), append([]string{"-t", "0", "--stop-grace", grace.String(), "--", "puppet", "pid:pids", "grandchild:gc"}, c.steps...)...)
+				p.ready()
+				p.signal(c.sig)
+				took := p.exits(c.code)
+				if c.code == 137 && took < grace {
+					t.Errorf("want the KILL after %v, have the end after %v", grace, took)
 				}
-			}
+				nobodyLeft(t, p)
+				for _, f := range []string{"heartbeat", "command", "command.ctl"} {
+					if _, err := os.Lstat(filepath.Join(p.dir, f)); err == nil {
+						t.Errorf("%s is left", f)
+					}
+				}
+				return took
+			})
 		})
 	}
 }

@@ -12,14 +12,14 @@ import (
 // A program may take QUIT for a polite request, and end with 0. It hung all the same, and the rung above has to know.
 func TestAHangIsNeverTakenForACleanEnd(t *testing.T) {
 	t.Parallel()
-	p := start(t, folder(t), "-t", "0.2", "-m", "1", "--budget", "0/60s", "--", "sh", "-c", `trap "exit 0" QUIT; while :; do sleep 0.02; done`)
+	p := start(t, folder(t), "-t", "0.2", "-m", "1", "--startup-grace", "2", "--budget", "0/60s", "--", "sh", "-c", `trap "exit 0" QUIT; while :; do sleep 0.02; done`)
 	p.exits(137)
 }
 
 // A shell's wrapper around the program is the child then; the beats come from its group, and count.
 func TestAProgramUnderAShellBeatsForItsGroup(t *testing.T) {
 	t.Parallel()
-	p := start(t, folder(t), "-t", "0.3", "--", "sh", "-c", `puppet beat:50ms ready sleep:2s exit:0; exit $?`)
+	p := start(t, folder(t), "-t", "1", "--", "sh", "-c", `puppet beat:50ms ready sleep:4s exit:0; exit $?`)
 	p.exits(0)
 	if list, _ := filepath.Glob(filepath.Join(p.dir, "data/crashes/*")); len(list) > 0 {
 		t.Errorf("want no report, have %q\n%s", list, p.log())

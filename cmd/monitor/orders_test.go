@@ -162,7 +162,7 @@ sock.send(b'')
 			t.Fatal(err)
 		}
 	}
-	p := start(t, dir, "-v", "-t", "0.5", "--startup-grace", "20", "--", python, "worker.py")
+	p := start(t, dir, "-v", "-t", "1", "--startup-grace", "20", "--", python, "worker.py")
 	p.await(`Got heartbeat`)
 	p.await(`(?s)\[worker\] Enough.*Missing a timeout \.\.\..*Missing a timeout \.\.\..*Killing off the process \.\.\.`)
 	p.await(`Error = Missed 2 heartbeats, 131 \(SIGQUIT\)`)
@@ -181,10 +181,11 @@ sock.send(b'')
 
 // Garbage, floods, huge frames and silent clients change nothing.
 func TestHostileClientsChangeNothing(t *testing.T) {
-	p := start(t, folder(t), "-t", "0.5", "--", "puppet", "pid:pids", "beat:50ms", "catch:0", "say:ready", "hang")
+	p := start(t, folder(t), "-t", "2", "--", "puppet", "pid:pids", "beat:50ms", "catch:0", "say:ready", "hang")
 	p.ready()
 	first := p.life(1)
 	eventually(t, "beats", func() bool { return p.status().Beats > 0 })
+	small := resident(t, p.cmd.Process.Pid)
 	var conns []net.Conn
 	greeting := append(append([]byte{0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0}, []byte("NULL")...), make([]byte, 48)...)
 	for _, addr := range []string{"heartbeat", "command", "command.ctl"} {
@@ -224,10 +225,11 @@ func TestHostileClientsChangeNothing(t *testing.T) {
 	if s.PID != first || s.Restarts != 0 {
 		t.Errorf("have %+v\n%s", s, p.log())
 	}
-	if kib := resident(t, p.cmd.Process.Pid); kib > 64<<10 {
-		t.Errorf("the monitor has grown to %d KiB", kib)
+	grown := resident(t, p.cmd.Process.Pid)
+	if grown > small+40<<10 { // the race detector multiplies what a connection takes
+		t.Errorf("the monitor has grown from %d to %d KiB", small, grown)
 	}
-	t.Logf("%d hostile connections, %d KiB resident", len(conns), resident(t, p.cmd.Process.Pid))
+	t.Logf("%d hostile connections, %d KiB resident before, %d KiB with them", len(conns), small, grown)
 	p.signal(syscall.SIGTERM)
 	p.exits(0)
 }

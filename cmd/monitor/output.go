@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -121,13 +123,23 @@ func (c *capture) pump(r *os.File, to *sink, isStderr bool) {
 			<-c.before // at most drainTime after that life's end
 		}
 		buf := make([]byte, pumpBytes)
+		held := 0 // of it: the begin of a line whose rest is there already
 		var line []byte
 		for {
-			n, err := r.Read(buf)
-			if n > 0 {
-				line = c.keep(line, buf[:n], isStderr)
-				to.write(c.ctx, buf[:n])
+			n, err := r.Read(buf[held:])
+			line = c.keep(line, buf[held:held+n], isStderr)
+			have := buf[:held+n]
+			whole := len(have)
+			if err == nil && have[whole-1] != '\n' && waits(r) { // this read's end is not the program's
+				whole = bytes.LastIndexByte(have, '\n') + 1
+				if whole == 0 {
+					whole = len(have)
+				}
 			}
+			if whole > 0 {
+				to.write(c.ctx, have[:whole])
+			}
+			held = copy(buf, have[whole:])
 			if err != nil { // the end, or finish's deadline
 				if len(line) > 0 {
 					c.keep(line, []byte("\n"), isStderr)
@@ -136,6 +148,15 @@ func (c *capture) pump(r *os.File, to *sink, isStderr bool) {
 			}
 		}
 	})
+}
+
+// waits says whether there is more to be read.
+func waits(r *os.File) bool {
+	n := 0
+	if c, err := r.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return n > 0
 }
 
 // finish gives the pumps a while to read what the dead program wrote.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -9,13 +10,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/base-app/pkg/stack"
 )
 
 func TestACrashReportTellsWhatHappened(t *testing.T) {
-	p := start(t, folder(t), "--", "puppet", "unless:1", "pid:pids", "beat:1ms", "many:300", "sleep:50ms", "panic:at the disco")
+	p := start(t, folder(t), "--", "puppet", "unless:1", "pid:pids", "beat:1ms", "many:300", "sleep:1s", "panic:at the disco")
 	p.exits(0)
 	r := p.reportOf(1)
 	if r.Reason != dying || r.Code != 2 || r.Signal != "" || r.PID != p.life(1) || r.Restarts != 0 || r.Command != "puppet" || r.Uptime < 0.05 || r.Beats == 0 {
@@ -66,6 +68,11 @@ func TestTheOldestReportsGo(t *testing.T) {
 // Whoever is told of a crash may take its time: the restart does not wait, and the end not for ever.
 func TestTheHookHearsOfACrashAndHoldsNothingUp(t *testing.T) {
 	t.Parallel()
+	inTime(t, reportEnd+2*time.Second, func() time.Duration { return endWithHook(t) })
+}
+
+// endWithHook lets a program crash twice and then end, while the hook hangs, and returns how long all of that took.
+func endWithHook(t *testing.T) time.Duration {
 	dir := folder(t)
 	hook := filepath.Join(dir, "hook")
 	if err := os.WriteFile(hook, []byte("#!/bin/sh\necho $$ > hooked.pid\necho \"$1\" > hooked\nexec sleep 1000\n"), 0o700); err != nil {
@@ -74,9 +81,6 @@ func TestTheHookHearsOfACrashAndHoldsNothingUp(t *testing.T) {
 	p := start(t, dir, "-t", "0", "--backoff", "0", "--on-crash", hook, "--", "puppet", "pid:pids", "unless:2", "say:ready", "exit:1")
 	p.life(2)
 	took := p.exits(0)
-	if took > reportEnd+2*time.Second {
-		t.Errorf("the end took %v", took)
-	}
 	path, _ := os.ReadFile(filepath.Join(dir, "hooked"))
 	if !strings.HasPrefix(string(path), "data/crashes/monitor-") {
 		t.Errorf("have %q", path)
@@ -85,6 +89,7 @@ func TestTheHookHearsOfACrashAndHoldsNothingUp(t *testing.T) {
 	text, _ := os.ReadFile(filepath.Join(dir, "hooked.pid"))
 	_, _ = fmt.Sscan(string(text), &pid)
 	eventually(t, "the hook is gone", func() bool { return pid > 0 && !alive(pid) })
+	return took
 }
 
 func TestADataFolderThatIsNoneCostsTheReportOnly(t *testing.T) {
@@ -216,14 +221,58 @@ func TestCapture(t *testing.T) {
 
 // A program that writes a line in pieces gets none of ours in between, and a prompt gets its line ended.
 func TestLinesStayWhole(t *testing.T) {
-	p := start(t, folder(t), "-t", "0", "--backoff", "0", "--", "sh", "-c", `printf "one "; printf "two\n"; exit 1`)
-	p.exits(1) // the budget of 5 is spent
-	if have, want := strings.Count(p.log(), "one two\n"), 6; have != want {
-		t.Errorf("want %d whole lines, have %d:\n%s", want, have, p.log())
+	for pause, want := range map[time.Duration]string{lineTime * 3 / 4: "one two\nours\n", lineTime * 2: "one \nours\ntwo\n"} {
+		synctest.Test(t, func(t *testing.T) {
+			var out bytes.Buffer
+			s := newSink(&out)
+			s.write(t.Context(), []byte("one "))
+			go s.writeOwn([]byte("ours\n"))
+			time.Sleep(pause)
+			s.write(t.Context(), []byte("two\n"))
+			time.Sleep(lineTime)
+			synctest.Wait()
+			if have := out.String(); have != want {
+				t.Errorf("in pieces %v apart: want %q, have %q", pause, want, have)
+			}
+		})
 	}
-	p = start(t, folder(t), "-t", "0", "--", "sh", "-c", `printf "prompt> "; sleep 0.1`)
+	p := start(t, folder(t), "-t", "0", "--", "sh", "-c", `printf "prompt> "; sleep 0.1`)
 	p.exits(0)
 	p.await(`(?m)^prompt> \n`)
+}
+
+// A line that is in the pipe is passed on in one piece, wherever a read of it ends: the monitor's next read may come late.
+func TestWhatIsThereIsPassedOnInWholeLines(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Repeat("a line of 22 letters.\n", 2500) + "a prompt> " // more than three reads, less than the pipe holds
+	if _, err := w.WriteString(want); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	var out pieces
+	c := newCapture(nil)
+	defer c.cancel()
+	c.pump(r, newSink(&out), false)
+	c.pumps.Wait()
+	if have := strings.Join(out, ""); have != want {
+		t.Errorf("want %d bytes unchanged, have %d", len(want), len(have))
+	}
+	for i, piece := range out[:len(out)-1] {
+		if !strings.HasSuffix(piece, "\n") {
+			t.Errorf("piece %d of %d ends with %q", i, len(out), piece[len(piece)-10:])
+		}
+	}
+}
+
+// pieces keeps each write.
+type pieces []string
+
+func (p *pieces) Write(b []byte) (int, error) {
+	*p = append(*p, string(b))
+	return len(b), nil
 }
 
 func TestStat(t *testing.T) {

@@ -43,8 +43,10 @@ func TestEverySettingOfTheExampleIsTaken(t *testing.T) {
 		t.Errorf("want the example's host name and memory, have %s", have)
 	}
 	s.process("set")
-	if logs := s.logs(); strings.Contains(logs, `"level":"WARN"`) {
-		t.Errorf("want no warning, have\n%s", logs)
+	for line := range strings.Lines(s.logs()) {
+		if strings.Contains(line, `"level":"WARN"`) && !strings.Contains(line, "the monitor itself was held up") {
+			t.Errorf("want no warning, unless of a slow machine, have %s", line)
+		}
 	}
 }
 
@@ -55,7 +57,7 @@ func TestItRunsWithoutComposeAndWithoutANetwork(t *testing.T) {
 	healthy := func() bool { return s.docker("inspect", "-f", "{{.State.Health.Status}}", id) == "healthy" }
 	s.until("healthy", healthy)
 	// What a crash leaves in /run, which is no tmpfs here, is not in the way of the next start.
-	s.docker("exec", id, "sh", "-c", "kill -9 $(cat /run/supervisord.pid)")
+	_, _ = s.try("exec", id, "sh", "-c", "kill -9 $(cat /run/supervisord.pid)") // the container may be gone before the shell has ended
 	s.until("the container is down, with the code of a kill", func() bool {
 		return s.docker("inspect", "-f", "{{.State.Running}} {{.State.ExitCode}}", id) == "false 137"
 	})

@@ -172,7 +172,7 @@ func (s *stack) awaitLog(text string, n int) {
 
 func (s *stack) url(path string) string { return "http://127.0.0.1:" + s.port + path }
 
-var client = http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var client = http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // request sends a request and returns the status, 0 if there was no answer.
 func (s *stack) request(method, path, body string) (int, string) {
@@ -235,7 +235,18 @@ const (
 
 func (s *stack) kill(signal, text string) {
 	s.t.Helper()
-	s.inside("sh", "-c", "kill -"+signal+" "+s.pid(text))
+	out, err := s.try("compose", "exec", "-T", "app", "sh", "-c", "kill -"+signal+" "+s.pid(text))
+	if err != nil && text != theSupervisor { // with which the container may be gone before the shell has ended
+		s.t.Fatalf("kill -%s %s: %v: %s", signal, text, err, out)
+	}
+}
+
+// bare measures how long it takes here and now to start and end a container that does nothing.
+func (s *stack) bare() time.Duration {
+	s.t.Helper()
+	began := time.Now()
+	s.docker("run", "--rm", "--entrypoint", "true", image)
+	return time.Since(began)
 }
 
 // restarted waits until the container was started anew, and is healthy, and returns how often docker restarted it.

@@ -44,7 +44,7 @@ func (p *program) ask(command string, c *commands) error {
 	s := p.cfg.settings()
 	ctx := context.Background() // every call has a deadline of its own, and Ctrl-C ends the process
 	if command == "health" {
-		return p.probe(ctx, s.Web.Addr, c.Health.Timeout)
+		return p.probe(ctx, s, c.Health.Timeout)
 	}
 	client := control.NewClient(s.Control.Socket)
 	if rest, ok := strings.CutPrefix(command, "ctl queue "); ok {
@@ -106,6 +106,9 @@ func printStatus(w io.Writer, s status) {
 	row("restarts", fmt.Sprintf("%d by the monitor", s.Restarts))
 	row("uptime", time.Duration(s.Uptime*float64(time.Second)).Round(time.Second))
 	row("listens", s.Listens)
+	if s.TLS != nil {
+		row("certificate", fmt.Sprintf("%s, expires %s", s.TLS.Subject, s.TLS.Expires.Format(time.DateOnly)))
+	}
 	row("log level", s.LogLevel)
 	row("logs", s.Logs)
 	row("log lines lost", fmt.Sprintf("%d dropped by syslog, %d repeats left out, %d cut", s.LogStats.Dropped, s.LogStats.Suppressed, s.LogStats.Truncated))
@@ -144,14 +147,15 @@ func printSockets(w io.Writer, list []zmq.SocketInfo) {
 const maxHealth = 1 << 20
 
 // probe asks /healthz, as an outside observer would.
-func (p *program) probe(ctx context.Context, addr string, timeout time.Duration) error {
+func (p *program) probe(ctx context.Context, s *Settings, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(addr)+"/healthz", nil)
+	addr := s.Web.Addr
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.scheme()+"://"+reachable(addr)+"/healthz", nil)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
-	client := http.Client{Timeout: timeout}
+	client := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: s.knows(ctx)}}
 	answer, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("the app does not answer: %w", err)

@@ -72,7 +72,7 @@ func (rt *Runtime) health() health {
 		}
 	}
 	switch {
-	case rt.life.Closing():
+	case rt.life.Leaving().Err() != nil:
 		h.Status = "draining"
 	case !started:
 		h.Status = "starting"
@@ -112,6 +112,7 @@ type status struct {
 	Restarts int           `json:"monitor_restarts"`
 	Started  time.Time     `json:"started"`
 	Listens  string        `json:"listens,omitempty"`
+	TLS      *shown        `json:"tls,omitempty"`
 	LogLevel string        `json:"log_level"`
 	Logs     string        `json:"logs"`
 	LogStats logging.Stats `json:"log_stats"`
@@ -161,6 +162,7 @@ func (rt *Runtime) status() status {
 	defer rt.mu.Unlock()
 	if rt.addr != nil {
 		s.Listens = rt.addr.String()
+		s.TLS = shownOf(rt.certificate())
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package base
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,12 +46,14 @@ type Runtime struct {
 	life  *lifecycle.Life
 	nanny *nanny.Nanny
 
-	mu      sync.Mutex
-	folder  *lifecycle.Folder // nil until it is open
-	addr    net.Addr          // nil until Serve
-	started bool
-	checks  []check
-	queue   *queue.Queue // nil until OpenQueue
+	mu     sync.Mutex
+	folder *lifecycle.Folder // nil until it is open
+	addr   net.Addr          // nil until Serve
+	// certificate returns the one that is shown, nil without TLS; it is nil itself until Serve.
+	certificate func() *x509.Certificate
+	started     bool
+	checks      []check
+	queue       *queue.Queue // nil until OpenQueue
 }
 
 func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.Signals) *Runtime {
@@ -59,6 +62,7 @@ func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.
 	rt.life = lifecycle.New(lifecycle.Options{
 		Log: rt.Log, Grace: s.Shutdown.Grace, Signals: signals,
 		Hangup:   func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
+		Delay:    rt.drainDelay,
 		Debug:    func() { rt.logs.SetLevel(slog.LevelDebug) },
 		Sections: rt.sections(),
 	})
@@ -108,15 +112,16 @@ func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
 	mux.HandleFunc("GET /readyz", rt.serveReady)
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { web.WriteJSON(w, r, http.StatusOK, rt.about()) })
 	routes(mux)
-	server, err := web.Listen(rt.Context(), web.Options{Addr: rt.Settings.Web.Addr, Handler: mux, Log: rt.Log, WithAttrs: logging.With})
+	server, err := web.Listen(rt.Context(), rt.webOptions(mux))
 	if err != nil {
 		rt.life.Stop(err)
 		return
 	}
 	rt.mu.Lock()
-	rt.addr = server.Addr()
+	rt.addr, rt.certificate = server.Addr(), server.Certificate
 	rt.mu.Unlock()
-	rt.Log.Info("listening", "url", "http://"+server.Addr().String())
+	context.AfterFunc(rt.life.Leaving(), server.HangUp)
+	rt.Log.Info("listening", "url", rt.Settings.scheme()+"://"+server.Addr().String())
 	if err := rt.nanny.Go("web", server.Serve); errors.Is(err, nanny.ErrClosing) {
 		_ = server.Serve(rt.Context()) // with a context that has ended it closes the listener
 	} else if err != nil {

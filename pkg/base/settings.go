@@ -3,6 +3,7 @@ package base
 import (
 	"cmp"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,7 +32,16 @@ type Settings struct {
 	DataDir string `envconfig:"DATA_DIR" default:"./data" desc:"folder for the queue, the lock, the last exit, dumps and crash reports; one process uses it at a time"`
 	Web     struct {
 		Addr string `envconfig:"WEB_ADDR" default:"127.0.0.1:8080" desc:"host:port for events and health; :8080 means all addresses, port 0 a free one"`
+
+		Rate    int            `envconfig:"WEB_RATE" default:"1000" min:"0" max:"1000000" desc:"requests a second that one client may make on one route; 0 means any number. Too low refuses honest clients with 429, too high lets one of them take all the capacity"`
+		Burst   int            `envconfig:"WEB_BURST" default:"2000" min:"1" max:"1000000" desc:"requests that a client may make at once after a pause; an event in a batch counts like a request, and a batch at most like a whole burst"`
+		Proxies []netip.Prefix `envconfig:"WEB_TRUSTED_PROXIES" desc:"networks of the proxies in front, 10.0.0.0/8,fd00::/8 or 192.0.2.7/32: who the client is stands in their X-Forwarded-For; empty means that nobody's counts"`
+		TLSCert string         `envconfig:"WEB_TLS_CERT_FILE" desc:"certificate chain for TLS, as PEM; empty means no TLS. It is read anew when it changes"`
+		TLSKey  string         `envconfig:"WEB_TLS_KEY_FILE" desc:"private key of that certificate, as PEM"`
 	} `group:"WEB"`
+	Drain struct {
+		Delay time.Duration `envconfig:"DRAIN_DELAY" default:"0s" max:"15s" desc:"how long the app goes on working after TERM, while /readyz says no already, so that a load balancer stops sending; at most half of SHUTDOWN_GRACE. 2s behind a balancer that asks each second; where nobody asks it only delays the end"`
+	} `group:"DRAIN"`
 	Control struct {
 		Socket string `envconfig:"CONTROL_SOCKET" desc:"unix socket for app ctl, at most 107 bytes; empty means control.sock in DATA_DIR"`
 	} `group:"CONTROL"`

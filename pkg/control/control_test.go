@@ -336,7 +336,7 @@ func TestClientErrors(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			limit := patience
 			if c.path == dir+"/mute" {
-				limit = 50 * time.Millisecond
+				limit = 500 * time.Millisecond
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()

@@ -198,7 +198,7 @@ func readDump(t *testing.T, dir string) string {
 
 func TestTheFlightRecordersTraceStandsBesideTheDump(t *testing.T) {
 	dir, free := t.TempDir(), make(chan struct{})
-	l := New(Options{Log: slog.New(slog.DiscardHandler), Grace: 2 * recordAfter})
+	l := New(Options{Log: slog.New(slog.DiscardHandler), Grace: 8 * recordAfter}) // a slow machine may start the recorder late
 	l.KeepDumps(dir)
 	l.OnStop("release", time.Second, func(context.Context) error {
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"example.com/base-app/pkg/fault"
@@ -127,8 +128,9 @@ const (
 	streamTries  = "TRIES"  // tries.<id>: how often an event that failed was tried
 	consumerName = "app"
 
-	// dedupWindow covers what the look-up before a publication can't see: the same id published twice at once.
-	dedupWindow = 2 * time.Minute
+	// dedupWindow covers what the look-up before a publication can't see: the same id published twice at once. Look-up
+	// and publication are over within requestTime.
+	dedupWindow = 4 * requestTime
 	// maxPending is how many events may wait for another try or be in flight, over all replicas: beyond it the queue
 	// holds back the others.
 	maxPending = 65_536
@@ -174,11 +176,30 @@ func (q *Queue) createError(name string, err error) error {
 		return nil
 	}
 	err = fmt.Errorf("create %s: %w", name, err)
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.Code < 500 {
+	if lacksStorage(err) {
+		return fault.Config("give the server room for all streams (max_file: 1.5 x QUEUE_MAX_BYTES), or lower QUEUE_MAX_BYTES", fmt.Errorf("queue: %w", err))
+	}
+	if final(err) {
 		return fault.Config("a stream of this name was made by somebody else, or QUEUE_MAX_BYTES doesn't fit what it holds", fmt.Errorf("queue: %w", err))
 	}
 	return fault.Dependency("queue", err)
+}
+
+// final tells whether the server refused for a reason that stays. That too few nodes are there does not.
+func final(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.Code < 500 && (api.ErrorCode != codeNoPeers || lacksStorage(err))
+}
+
+// JetStream's error codes for a stream that can't be placed.
+const (
+	codeNoPeers   = 10005
+	codeNoStorage = 10047
+)
+
+func lacksStorage(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (api.ErrorCode == codeNoStorage || api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "insufficient storage"))
 }
 
 // retried calls fn until it succeeds, fails for good, or ctx ends: a cluster that just started has no leader yet.
@@ -187,8 +208,7 @@ func retried[T any](ctx context.Context, fn func(context.Context) (T, error)) (T
 		each, cancel := context.WithTimeout(ctx, requestTime)
 		v, err := fn(each)
 		cancel()
-		var api *jetstream.APIError
-		if err == nil || errors.As(err, &api) && api.Code < 500 {
+		if err == nil || final(err) {
 			return v, err
 		}
 		select {

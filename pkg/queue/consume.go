@@ -256,12 +256,28 @@ func (f *flight) replies() []string {
 	return all
 }
 
-// giveBack tells the server that what is in flight may be delivered at once.
-func (q *Queue) giveBack() {
-	for _, reply := range q.flight.replies() {
-		_ = q.nc.Publish(reply, []byte("-NAK")) // without a connection AckWait does it
+// giveBack tells the server that what is in flight may be delivered at once. The server keeps that over its own restart
+// only if it is told so with a delay, and by its answer to the last it has done them all.
+func (q *Queue) giveBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, giveBackTime)
+	defer cancel()
+	now := []byte(`-NAK {"delay": 1}`)
+	replies := q.flight.replies()
+	err := q.nc.FlushWithContext(ctx)
+	for i := 0; i < len(replies) && err == nil; i++ {
+		if i < len(replies)-1 {
+			err = q.nc.Publish(replies[i], now)
+		} else {
+			_, err = q.nc.RequestWithContext(ctx, replies[i], now)
+		}
+	}
+	if err != nil {
+		q.log.Warn("queue: what was in flight could not be given back, it comes again after the ack wait", "count", len(replies), "error", err)
 	}
 }
+
+// giveBackTime is how long the end waits for the server: one that hangs must not hold up the process's end.
+const giveBackTime = 2 * time.Second
 
 // bury makes a dead letter of a message that is no event of ours: nobody could handle it.
 func (q *Queue) bury(m jetstream.Msg, sequence uint64, cause error) error {

@@ -146,6 +146,9 @@ func (q *Queue) PurgeDead(ctx context.Context, id string) (int, error) {
 	if id == "" {
 		return q.purge(ctx, streamDead, map[string]any{})
 	}
+	if !possible(id) {
+		return 0, ErrUnknown
+	}
 	return q.purge(ctx, streamDead, map[string]any{"filter": subjectOf(streamDead, id)})
 }
 

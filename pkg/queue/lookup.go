@@ -29,9 +29,6 @@ type fate struct {
 // Status tells where the event is; ErrUnknown if it was never accepted, or so long ago that it is forgotten. It blocks
 // for a round trip to the server, until ctx ends. Between the end of the handler and StateProcessed lies a write.
 func (q *Queue) Status(ctx context.Context, id string) (Status, error) {
-	if strings.ContainsAny(id, ".*> ") || id == "" {
-		return Status{}, ErrUnknown
-	}
 	// An event is in the next stream before it leaves the last, and a replay goes from the last to the first.
 	for _, stream := range []string{streamEvents, streamDone, streamDead, streamEvents} {
 		m, err := q.last(ctx, stream, id)
@@ -73,11 +70,17 @@ func (m *stored) id() string {
 	return id
 }
 
+// possible tells whether a subject can end with the id; one with a wildcard names more than one event.
+func possible(id string) bool { return id != "" && !strings.ContainsAny(id, ".*> \t\r\n") }
+
 // subjectOf is where a stream keeps what belongs to the id.
 func subjectOf(stream, id string) string { return strings.ToLower(stream) + "." + id }
 
 // last returns the last message of the id in a stream, from the stream's leader: a replica may not have it yet.
 func (q *Queue) last(ctx context.Context, stream, id string) (*stored, error) {
+	if !possible(id) {
+		return nil, ErrUnknown
+	}
 	return q.get(ctx, stream, map[string]any{"last_by_subj": subjectOf(stream, id)})
 }
 

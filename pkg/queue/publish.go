@@ -24,6 +24,8 @@ const (
 	maxGroupBytes = 8 << 20
 	// A batch costs the server as much as seven messages, measured in writes to the disk; fewer are written alone.
 	minBatch = 8
+	// duplicatePause is waited for an event with the same id that is just being stored: a round trip of a cluster.
+	duplicatePause = 5 * time.Millisecond
 	// requestTime bounds one request to the server. Choosing a new leader takes a cluster some two seconds.
 	requestTime = 5 * time.Second
 )
@@ -209,13 +211,18 @@ func (q *Queue) acceptTogether(group []*publication) error {
 		}
 	}
 	stored, err := q.store(ctx, fresh)
-	if errors.Is(err, errDuplicate) && len(fresh) > 1 { // published elsewhere in this moment
+	if errors.Is(err, errDuplicate) { // published elsewhere in this moment
 		stored, err = q.storeEach(ctx, fresh)
 	}
 	if err != nil {
 		return err
 	}
 	for i, id := range freshIDs {
+		if stored[i].duplicate {
+			if stored[i], err = q.insist(ctx, id, fresh[i]); err != nil {
+				return err
+			}
+		}
 		if sequences[id] = stored[i].sequence; stored[i].duplicate {
 			delete(first, id)
 		}
@@ -233,14 +240,34 @@ func (q *Queue) acceptTogether(group []*publication) error {
 	return nil
 }
 
+// insist settles whether an id that the server saw a moment ago is one of ours: it could have been purged since.
+func (q *Queue) insist(ctx context.Context, id string, m *nats.Msg) (storing, error) {
+	for {
+		s, err := q.Status(ctx, id)
+		if !errors.Is(err, ErrUnknown) {
+			return storing{s.Sequence, true}, err
+		}
+		stored, err := q.store(ctx, []*nats.Msg{{Subject: m.Subject, Header: nats.Header{"Nats-Expected-Last-Subject-Sequence": {"0"}}, Data: m.Data}})
+		if err == nil {
+			return stored[0], nil
+		}
+		if !errors.Is(err, errOvertaken) {
+			return storing{}, err
+		}
+	}
+}
+
 // storing is what the server said of one message.
 type storing struct {
 	sequence  uint64
 	duplicate bool
 }
 
-// errDuplicate says that a batch held an id that the server has seen in the last minutes.
-var errDuplicate = errors.New("an id of the batch was published in the last minutes")
+// errDuplicate says that a batch held an id that the server has seen within dedupWindow, or is just storing.
+var errDuplicate = errors.New("an id was published a moment ago")
+
+// errOvertaken says that somebody else has just stored an event with this id.
+var errOvertaken = errors.New("the id was published elsewhere in this moment")
 
 // pubAck is JetStream's answer to a message or a batch.
 type pubAck struct {
@@ -316,6 +343,13 @@ func (q *Queue) storeEach(ctx context.Context, msgs []*nats.Msg) (all []storing,
 	for _, m := range msgs {
 		m.Header = cloned(m.Header)
 		s, err := q.store(ctx, []*nats.Msg{m})
+		for errors.Is(err, errDuplicate) && ctx.Err() == nil { // the replicas don't have it yet
+			select {
+			case <-time.After(duplicatePause):
+			case <-ctx.Done():
+			}
+			s, err = q.store(ctx, []*nats.Msg{m})
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -329,13 +363,17 @@ func (q *Queue) storeEach(ctx context.Context, msgs []*nats.Msg) (all []storing,
 const (
 	codeStoreFailed    = 10077
 	codeBatchDuplicate = 10201
+	codeInProcess      = 10158
+	codeWrongLast      = 10071
 )
 
 // storeError sorts the server's refusals.
 func (q *Queue) storeError(code int, text string) error {
 	switch {
-	case code == codeBatchDuplicate:
+	case code == codeBatchDuplicate, code == codeInProcess:
 		return errDuplicate
+	case code == codeWrongLast:
+		return errOvertaken
 	case strings.HasPrefix(text, "maximum bytes exceeded"):
 		return ErrFull
 	case code == codeStoreFailed && q.server != nil:

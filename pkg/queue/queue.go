@@ -23,7 +23,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -104,8 +103,8 @@ type Queue struct {
 	failed   chan struct{}     // closed when the queue can't be trusted any more; cause says why
 	fail     sync.Once
 	cause    error
-	takers   sync.WaitGroup // publisher, fetcher
-	settlers sync.WaitGroup // settler, progress: they end after the takers
+	takers   sync.WaitGroup  // publisher, fetcher
+	settlers sync.WaitGroup  // settler, progress: they end after the takers
 	stopped  context.Context // ends with Close: nothing new comes in, nothing more is delivered
 	stop     context.CancelFunc
 	reach    atomic.Pointer[reachable]
@@ -153,7 +152,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		q.stop()
 		q.disconnect(ctx)
 		if q.slots != nil {
-			_ = q.slots.file.Close()
+			_ = q.slots.abandon()
 		}
 		return nil, err
 	}
@@ -209,13 +208,9 @@ func (q *Queue) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("queue: close: %w", context.Cause(ctx))
 	}
-	q.giveBack()
-	err := q.nc.FlushWithContext(ctx)
-	if errors.Is(err, nats.ErrConnectionClosed) || q.nc.IsReconnecting() {
-		err = nil // they are delivered again after AckWait
-	}
+	q.giveBack(ctx)
 	q.disconnect(ctx)
-	return errors.Join(err, q.slots.remove())
+	return q.slots.remove()
 }
 
 func (q *Queue) disconnect(ctx context.Context) {

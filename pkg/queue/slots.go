@@ -21,6 +21,7 @@ type slots struct {
 	path string
 	file *os.File
 	free []int
+	told bool // what the last process had not finished with is in TRIES, or there is nothing
 }
 
 // attempt is one line.
@@ -56,6 +57,7 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 		}
 		unfinished = append(unfinished, a)
 	}
+	s.told = len(unfinished) == 0
 	return unfinished, nil
 }
 
@@ -68,6 +70,7 @@ func (s *slots) clear() error {
 	if err := s.file.Truncate(int64(len(empty))); err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
+	s.told = true
 	return nil
 }
 
@@ -97,6 +100,14 @@ func (s *slots) release(n int) {
 		_, _ = s.file.WriteAt(emptySlot, int64(n)*slotBytes)
 		s.free = append(s.free, n)
 	}
+}
+
+// abandon ends its use when the queue could not be opened: what it says is for the next start.
+func (s *slots) abandon() error {
+	if s.told {
+		return s.remove()
+	}
+	return s.file.Close()
 }
 
 // remove ends its use in good order: nothing is being handled any more.

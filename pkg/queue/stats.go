@@ -24,8 +24,8 @@ type Stats struct {
 	Waiting     uint64        `json:"waiting"`   // all others in the queue, those in flight elsewhere among them
 	Bytes       uint64        `json:"bytes"`     // on disk
 	MaxBytes    int64         `json:"max_bytes"`
-	OldestAge   time.Duration `json:"oldest_age_ns"` // of what is in the queue; 0 if there is nothing
-	DeadLetters uint64        `json:"dead_letters"`  // that wait for somebody to look at them
+	OldestAge   time.Duration `json:"oldest_age_ns"`  // of what is in the queue; 0 if there is nothing
+	DeadLetters uint64        `json:"dead_letters"`   // that wait for somebody to look at them
 	Lost        []uint64      `json:"lost,omitempty"` // sequences of events whose record on disk is damaged
 
 	Publish Latency `json:"publish"` // from the call to the answer

@@ -29,7 +29,8 @@ func chunked(body string) string {
 func object(n int) string { return `{"a":"` + strings.Repeat("x", n-8) + `"}` }
 
 func TestReadJSONObject(t *testing.T) {
-	e := start(t, web.Options{Handler: http.HandlerFunc(echo), ReadTimeout: 200 * time.Millisecond})
+	patient := start(t, web.Options{Handler: http.HandlerFunc(echo), ReadTimeout: 2 * time.Second})
+	impatient := start(t, web.Options{Handler: http.HandlerFunc(echo), ReadTimeout: 500 * time.Millisecond})
 	const typed = "Content-Type: application/json\r\n"
 	for _, c := range []struct {
 		name, rest string // what follows the Host header
@@ -67,6 +68,10 @@ func TestReadJSONObject(t *testing.T) {
 		{"two objects", typed + sized(`{} {}`), 400, "something follows"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			e := patient
+			if c.want == http.StatusRequestTimeout {
+				e = impatient
+			}
 			w := e.dial(t)
 			w.send("POST / HTTP/1.1\r\nHost: app\r\n%s", c.rest)
 			resp, body := w.answer()

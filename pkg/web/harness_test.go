@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -100,15 +101,34 @@ func (w *wire) send(format string, args ...any) {
 // answer reads one response with its body.
 func (w *wire) answer() (*http.Response, string) {
 	w.t.Helper()
-	resp, err := http.ReadResponse(w.r, nil)
-	if err != nil {
-		w.t.Fatalf("no answer: %v", err)
-	}
-	body, err := io.ReadAll(resp.Body)
+	resp, body, err := w.read()
 	if err != nil {
 		w.t.Fatalf("no whole answer: %v", err)
 	}
-	return resp, string(body)
+	return resp, body
+}
+
+func (w *wire) read() (*http.Response, string, error) {
+	resp, err := http.ReadResponse(w.r, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	body, err := io.ReadAll(resp.Body)
+	return resp, string(body), err
+}
+
+// once asks for one success in some tries, of what is promised to those who are quick: a busy machine may be slow.
+func once(t *testing.T, try func() error) {
+	t.Helper()
+	var errs []error
+	for range 5 {
+		err := try()
+		if err == nil || t.Failed() {
+			return
+		}
+		errs = append(errs, err)
+	}
+	t.Error(errors.Join(errs...))
 }
 
 // closed waits until the server closes the connection and returns what came before.

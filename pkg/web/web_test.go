@@ -3,8 +3,10 @@ package web_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -108,15 +110,16 @@ func TestAWorkerThatServesIsParkedAndLendsHandlersOnlyItsName(t *testing.T) {
 }
 
 func TestSlowAndOversizeHeaders(t *testing.T) {
-	e := start(t, web.Options{Handler: http.HandlerFunc(ok), ReadHeaderTimeout: 50 * time.Millisecond})
+	e := start(t, web.Options{Handler: http.HandlerFunc(ok)})
+	impatient := start(t, web.Options{Handler: http.HandlerFunc(ok), ReadHeaderTimeout: 50 * time.Millisecond})
 	t.Run("a header that never ends is cut off", func(t *testing.T) {
-		w := e.dial(t)
+		w := impatient.dial(t)
 		w.send("GET / HTTP/1.1\r\nHost: app\r\nX-Slow: ")
 		if have := w.closed(); strings.Contains(have, "200 OK") {
 			t.Errorf("have %q", have)
 		}
 	})
-	t.Run("silence is cut off", func(t *testing.T) { e.dial(t).closed() })
+	t.Run("silence is cut off", func(t *testing.T) { impatient.dial(t).closed() })
 	t.Run("a header over the limit is a 431", func(t *testing.T) {
 		w := e.dial(t)
 		w.send("GET / HTTP/1.1\r\nHost: app\r\nX-Long: %s\r\n\r\n", strings.Repeat("x", 2*web.DefaultMaxHeaderBytes))
@@ -149,28 +152,30 @@ func (h hold) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const getHold, getPlain = "GET /hold HTTP/1.1\r\nHost: app\r\n\r\n", "GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 
 func TestWhenAllPlacesAreTaken(t *testing.T) {
+	t.Run("the one that waits longest gives way", func(t *testing.T) {
+		once(t, func() error { // a client may have its answer before the server knows that it waits again
+			e := start(t, web.Options{Handler: http.HandlerFunc(ok), MaxConns: 2})
+			idle, silent := e.dial(t), e.dial(t)
+			idle.send(getPlain)
+			idle.answer()
+			for range 2 {
+				another := e.dial(t)
+				another.send(getPlain)
+				if resp, _ := another.answer(); resp.StatusCode != http.StatusOK {
+					t.Fatalf("have %s", resp.Status)
+				}
+			}
+			for _, w := range []*wire{silent, idle} {
+				_ = w.SetReadDeadline(time.Now().Add(time.Second))
+				if _, err := w.r.ReadByte(); errors.Is(err, os.ErrDeadlineExceeded) {
+					return err
+				}
+			}
+			return nil
+		})
+	})
 	h := newHold()
 	e := start(t, web.Options{Handler: h, MaxConns: 2})
-
-	t.Run("the one that waits longest gives way", func(t *testing.T) {
-		idle, silent := e.dial(t), e.dial(t)
-		idle.send(getPlain)
-		idle.answer()
-		third := e.dial(t)
-		third.send(getPlain)
-		if resp, _ := third.answer(); resp.StatusCode != http.StatusOK {
-			t.Fatalf("have %s", resp.Status)
-		}
-		fourth := e.dial(t)
-		fourth.send(getPlain)
-		if resp, _ := fourth.answer(); resp.StatusCode != http.StatusOK {
-			t.Fatalf("have %s", resp.Status)
-		}
-		silent.closed()
-		idle.closed()
-		_ = third.Close()
-		_ = fourth.Close()
-	})
 	t.Run("a request in flight never gives way, the new one gets a 503", func(t *testing.T) {
 		first, second := e.dial(t), e.dial(t)
 		first.send(getHold)
@@ -228,55 +233,96 @@ func TestAtTheEndRequestsInFlightFinishAndNobodyElseIsLetIn(t *testing.T) {
 }
 
 func TestAtTheEndARequestOnAnAcceptedConnectionIsStillAnswered(t *testing.T) {
-	h := newHold()
-	e := start(t, web.Options{Handler: h})
-	held, late := e.dial(t), e.dial(t)
-	late.send("GET / HTTP/1.1\r\n") // accepted, and its request is on the way
-	held.send(getHold)
-	<-h.arrived
-	e.stop()
-	late.send("Host: app\r\n\r\n")
-	if resp, _ := late.answer(); resp.StatusCode != http.StatusOK {
-		t.Errorf("have %s", resp.Status)
-	}
-	close(h.letGo)
-	if err := e.ended(t); err != nil {
-		t.Error(err)
-	}
+	once(t, func() error {
+		h := newHold()
+		e := start(t, web.Options{Handler: h})
+		late, held := e.dial(t), e.dial(t) // accepted in this order, so both are when the second is served
+		late.send("GET / HTTP/1.1\r\n")    // its request is on the way
+		held.send(getHold)
+		<-h.arrived
+		e.stop()
+		late.send("Host: app\r\n\r\n")
+		resp, _, err := late.read()
+		if err == nil && resp.StatusCode != http.StatusOK {
+			t.Errorf("have %s", resp.Status)
+		}
+		close(h.letGo)
+		if err := e.ended(t); err != nil {
+			t.Error(err)
+		}
+		return err
+	})
 }
 
 // A connection that was used a moment ago may have its next request on the way: it is answered, and is the last one.
 func TestAtTheEndAConnectionInUseGetsItsNextAnswer(t *testing.T) {
 	silent := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}) // net/http answers 200 for it
 	for name, handler := range map[string]http.Handler{"one that answers": http.HandlerFunc(ok), "one that says nothing": silent} {
-		e := start(t, web.Options{Handler: handler})
-		used := e.dial(t)
+		once(t, func() error {
+			e := start(t, web.Options{Handler: handler})
+			used := e.dial(t)
+			used.send(getPlain)
+			used.answer()
+			e.stop()
+			for c, err := net.Dial("tcp", e.addr); err == nil; c, err = net.Dial("tcp", e.addr) { // until the end has begun
+				_ = c.Close()
+			}
+			used.send(getPlain)
+			resp, _, err := used.read()
+			if err == nil && (resp.StatusCode != http.StatusOK || !resp.Close) {
+				t.Errorf("%s: have %s, close %v", name, resp.Status, resp.Close)
+			}
+			if err := e.ended(t); err != nil {
+				t.Error(err)
+			}
+			return err
+		})
+	}
+}
+
+func TestAServerThatHangsUpStillTakesNewConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := web.New(l, web.Options{Handler: http.HandlerFunc(ok)})
+	e := &edge{addr: l.Addr().String()}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	used := e.dial(t)
+	for i, last := range []bool{false, true} {
 		used.send(getPlain)
-		used.answer()
-		e.stop()
-		for c, err := net.Dial("tcp", e.addr); err == nil; c, err = net.Dial("tcp", e.addr) { // until the end has begun
-			_ = c.Close()
+		if resp, _ := used.answer(); resp.StatusCode != http.StatusOK || resp.Close != last {
+			t.Errorf("answer %d: have %s, close %v, want %v", i, resp.Status, resp.Close, last)
 		}
-		used.send(getPlain)
-		if resp, _ := used.answer(); resp.StatusCode != http.StatusOK || !resp.Close {
-			t.Errorf("%s: have %s, close %v", name, resp.Status, resp.Close)
-		}
-		if err := e.ended(t); err != nil {
-			t.Error(err)
-		}
+		s.HangUp()
+	}
+	used.closed()
+	fresh := e.dial(t)
+	fresh.send(getPlain)
+	if resp, _ := fresh.answer(); resp.StatusCode != http.StatusOK || !resp.Close {
+		t.Errorf("have %s, close %v", resp.Status, resp.Close)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
 func TestAtTheEndAServerWithoutConnectionsIsGoneAtOnce(t *testing.T) {
-	e := start(t, web.Options{Handler: http.HandlerFunc(ok)})
-	begin := time.Now()
-	e.stop()
-	if err := e.ended(t); err != nil {
-		t.Error(err)
-	}
-	if have := time.Since(begin); have > 100*time.Millisecond { // it takes under a millisecond on a quiet machine
-		t.Errorf("it took %v", have)
-	}
+	once(t, func() error {
+		e := start(t, web.Options{Handler: http.HandlerFunc(ok)})
+		begin := time.Now()
+		e.stop()
+		if err := e.ended(t); err != nil {
+			t.Error(err)
+		}
+		if have := time.Since(begin); have > 100*time.Millisecond { // it takes under a millisecond on a quiet machine
+			return fmt.Errorf("it took %v", have)
+		}
+		return nil
+	})
 }
 
 func TestAtTheEndASlowRequestIsCutOffAndAStuckOneIsAnError(t *testing.T) {

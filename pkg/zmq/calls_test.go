@@ -54,6 +54,7 @@ type waiting struct {
 	ep     string
 	cancel context.CancelCauseFunc // ends the call's context
 	ended  chan error              // what the call returned; nil once it was served
+	took   time.Duration           // the longest that something which ends at once took
 }
 
 func newWaiting(t *testing.T, p place, ep string) *waiting {
@@ -160,18 +161,13 @@ func (w *waiting) returns(t *testing.T, since time.Time, want error) {
 	case <-time.After(patience):
 		t.Fatal("the call waits on")
 	}
-	if took := time.Since(since); took > prompt {
-		t.Errorf("the call ended after %v", took)
-	}
+	w.took = max(w.took, time.Since(since))
 }
 
-func (w *waiting) closes(t *testing.T) {
-	t.Helper()
+func (w *waiting) closes() {
 	start := time.Now()
 	w.socket.Close()
-	if took := time.Since(start); took > prompt {
-		t.Errorf("Close took %v", took)
-	}
+	w.took = max(w.took, time.Since(start))
 }
 
 var errEnough = errors.New("enough")
@@ -180,16 +176,17 @@ var endings = map[string]func(t *testing.T, w *waiting){
 	"Close": func(t *testing.T, w *waiting) {
 		start := time.Now()
 		closed := make(chan struct{})
-		go func() { defer close(closed); w.closes(t) }()
+		go func() { defer close(closed); w.socket.Close() }()
 		w.returns(t, start, zmq.ErrClosed)
 		<-closed
+		w.took = max(w.took, time.Since(start))
 	},
 	"Term": func(t *testing.T, w *waiting) {
 		start := time.Now()
 		termed := make(chan error, 1)
 		go func() { termed <- w.c.Term(t.Context()) }()
 		w.returns(t, start, zmq.ErrTerminated)
-		w.closes(t)
+		w.closes()
 		if w.peer != nil {
 			w.peer.Close()
 		}
@@ -200,7 +197,7 @@ var endings = map[string]func(t *testing.T, w *waiting){
 	"context": func(t *testing.T, w *waiting) {
 		w.cancel(errEnough)
 		w.returns(t, time.Now(), errEnough)
-		w.closes(t)
+		w.closes()
 	},
 	"peer": func(t *testing.T, w *waiting) {
 		sent := w.info().Sent
@@ -232,7 +229,15 @@ func TestCalls(t *testing.T) {
 			for ending, end := range endings {
 				t.Run(fmt.Sprintf("%s/%s/%s", transport, p, ending), func(t *testing.T) {
 					t.Parallel()
-					end(t, newWaiting(t, p, endpoints(t)[transport]))
+					var took []time.Duration
+					for range 3 { // a busy machine only adds to the time: the best counts
+						w := newWaiting(t, p, endpoints(t)[transport])
+						end(t, w)
+						if took = append(took, w.took); t.Failed() || w.took <= prompt {
+							return
+						}
+					}
+					t.Errorf("want the end within %v once at least, have %v", prompt, took)
 				})
 			}
 		}

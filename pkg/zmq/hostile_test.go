@@ -58,8 +58,12 @@ func TestHostilePeers(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			var log syncBuffer
+			handshake := time.Hour // else a slow machine's honest client is refused, too
+			if strings.HasPrefix(tc.warns, "no handshake") {
+				handshake = time.Second
+			}
 			c := zmq.NewContext(zmq.Options{
-				MaxMessage: limit, HandshakeTimeout: 100 * time.Millisecond,
+				MaxMessage: limit, HandshakeTimeout: handshake,
 				Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 			})
 			t.Cleanup(func() { end(c) })
@@ -252,7 +256,9 @@ func TestWhatAPeerDidNotTakeGoesToTheNext(t *testing.T) {
 			if err := <-sent; err != nil {
 				t.Error(err)
 			}
-			if lost > 1000 { // what the buffers of the connection and the dead peer held
+			// Lost is what the buffers of the connection and the dead peer held: 200 KiB of ours; the kernel's, on ipc and tcp,
+			// are of a size that it chooses.
+			if name == "inproc" && lost > 40 {
 				t.Errorf("lost %d", lost)
 			}
 		})

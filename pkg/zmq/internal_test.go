@@ -246,6 +246,41 @@ func TestWhatABrokenConnectionDidNotTakeIsSentOnce(t *testing.T) {
 	}
 }
 
+// Within the process a batch is one frame: a connection that breaks before its last byte has taken nothing of it,
+// whether it broke in the writer's buffer or behind it.
+func TestABatchThatABrokenConnectionDidNotTakeWholeIsSentOnce(t *testing.T) {
+	says := "\xff\x00\x00\x00\x00\x00\x00\x00\x00\x7f\x03\x00NULL" + string(make([]byte, 48)) + "\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x04PULL"
+	for _, size := range []int{1, 200, 2 * pipeBuffer} {
+		batch := appendMessage(nil, bytes.Repeat([]byte("x"), size))
+		frame := frameBytes(len(batch))
+		for _, breaksAt := range []int{0, 1, frame - 1} {
+			s := newSocket(NewContext(Options{}), Push, nil)
+			s.batched, s.pending = true, bytes.Clone(batch)
+			over := make(chan struct{})
+			var have []byte
+			for _, left := range []int{breaksAt, 1 << 20} {
+				conn := &brittle{canned: canned{said: bytes.NewReader([]byte(says))}, left: 1 << 20}
+				p, err := s.introduce(conn, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn.answers.Reset()
+				conn.left = left
+				if left > breaksAt {
+					close(over) // so that write ends when nothing is left
+				}
+				if err := s.write(p, over); (err != nil) != (left == breaksAt) {
+					t.Fatalf("at %d of %d: %v", breaksAt, frame, err)
+				}
+				have = conn.answers.Bytes()
+			}
+			if !bytes.HasSuffix(have, batch) || len(have) != frame {
+				t.Errorf("broken after %d of %d bytes: want the whole batch sent again, have %d bytes", breaksAt, frame, len(have))
+			}
+		}
+	}
+}
+
 func TestCloseLeavesNothingRunning(t *testing.T) {
 	c := NewContext(Options{})
 	for range 100 {

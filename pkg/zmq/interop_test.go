@@ -61,12 +61,12 @@ func TestReceivesFromLibzmq(t *testing.T) {
 			pyzmq(t, `
 s = ctx.socket(zmq.PUSH)
 s.setsockopt(zmq.HEARTBEAT_IVL, 50)
-s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 200)
+s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1000)
 s.connect(sys.argv[1])
 for i in range(1000):
     s.send(b"")
     s.send(b"%d " % i + b"x" * i)
-s.poll(500)
+s.poll(1500)
 s.send_multipart([b"two", b"parts"])
 s.send(b"end")
 `, pull.Endpoint())
@@ -103,7 +103,7 @@ func TestSendsToLibzmq(t *testing.T) {
 			out := pyzmq(t, `
 s = ctx.socket(zmq.PULL)
 s.setsockopt(zmq.HEARTBEAT_IVL, 50)
-s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 200)
+s.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1000)
 s.bind(sys.argv[1].replace(":0", ":*"))
 print(s.getsockopt_string(zmq.LAST_ENDPOINT))
 for i in range(1000):
@@ -124,7 +124,7 @@ print(s.recv())
 			if !out.Scan() || out.Text() != "half" {
 				t.Fatalf("have %q", out.Text())
 			}
-			<-time.After(500 * time.Millisecond) // longer than its heartbeat's patience
+			<-time.After(1500 * time.Millisecond) // longer than its heartbeat's patience
 			if have := strings.Count(log.String(), "peer connected"); have != 1 {
 				t.Errorf("connections: want 1 (heartbeats are answered), have %d", have)
 			}

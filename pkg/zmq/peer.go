@@ -272,10 +272,14 @@ func (p *peer) send(batch []byte, asOne bool) (rest []byte, err error) {
 	p.wire.mu.Lock()
 	defer p.wire.mu.Unlock()
 	if asOne {
-		if err := p.frameOut(batch); err != nil {
-			return batch, err
+		err := p.frameOut(batch)
+		if err == nil {
+			err = p.flush()
 		}
-		return nil, p.flush()
+		if err != nil {
+			return batch, err // the frame is not whole, so nobody has anything of it
+		}
+		return nil, nil
 	}
 	before := p.wire.taken.n
 	for rest = batch; len(rest) > 0 && err == nil; {
