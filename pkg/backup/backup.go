@@ -168,7 +168,7 @@ func read(r io.Reader, t taker) (Manifest, error) {
 	archive := tar.NewReader(r)
 	var open string // the stream that is being read
 	var seen []string
-	pieces, buffer := 0, make([]byte, queue.MaxPiece)
+	pieces, buffer := 0, []byte(nil)
 	for {
 		h, err := archive.Next()
 		if err != nil {
@@ -179,6 +179,7 @@ func read(r io.Reader, t taker) (Manifest, error) {
 		if h.Typeflag != tar.TypeReg || h.Size < 0 || h.Size > queue.MaxPiece {
 			return Manifest{}, fmt.Errorf("%w: entry %q", errDamaged, h.Name)
 		}
+		buffer = slices.Grow(buffer[:0], int(h.Size))
 		data := buffer[:h.Size]
 		if _, err := io.ReadFull(archive, data); err != nil {
 			return Manifest{}, fmt.Errorf("%w: %w", errDamaged, err)

@@ -19,7 +19,7 @@ const (
 	trailerHint  = "Control-Hint"
 	trailerDone  = "Control-Done"
 	// idleTimeout ends a stream when nothing comes: the server of the queue gives up after five seconds itself.
-	idleTimeout = 20 * time.Second
+	idleTimeout = 10 * time.Second
 )
 
 // Stream answers a command with what write writes, however much it is. The answer ends when write returns, with a
@@ -53,7 +53,7 @@ func (p *patient) Write(data []byte) (int, error) {
 }
 
 // Stream gives the command path (a POST) and writes what Stream on the other side writes to w. It ends with an error
-// if that failed, if nothing comes for 20 s, or if ctx ends; kinds and hints are those of Get.
+// if that failed, if nothing comes for 10 s, or if ctx ends; kinds and hints are those of Get.
 func (c *Client) Stream(ctx context.Context, path string, w io.Writer) error {
 	if err := checkPath(c.path); err != nil {
 		return err
