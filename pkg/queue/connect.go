@@ -155,7 +155,7 @@ func (q *Queue) createStreams(ctx context.Context) error {
 	tries.Name, tries.Subjects, tries.MaxMsgsPerSubject = streamTries, []string{"tries.*"}, 1
 	tries.Discard, tries.MaxBytes = jetstream.DiscardOld, o.MaxBytes/triesShare
 	for _, c := range []jetstream.StreamConfig{events, done, dead, tries} {
-		stream, err := retried(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.CreateOrUpdateStream(ctx, c) })
+		stream, err := retried(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.ensureStream(ctx, c) })
 		if err != nil {
 			return q.createError(c.Name, err)
 		}
@@ -165,7 +165,7 @@ func (q *Queue) createStreams(ctx context.Context) error {
 	}
 	var err error
 	q.consumer, err = retried(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
-		return q.js.CreateOrUpdateConsumer(ctx, streamEvents, jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy,
+		return q.ensureConsumer(ctx, streamEvents, jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy,
 			AckWait: o.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512})
 	})
 	return q.createError(consumerName, err)
