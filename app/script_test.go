@@ -228,7 +228,7 @@ func (c *child) await(ts *testscript.TestScript, pattern string) {
 
 // signal sends a signal by its name without SIG: signal TERM
 func (c *child) signal(ts *testscript.TestScript, name string) {
-	s, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "KILL": syscall.SIGKILL, "QUIT": syscall.SIGQUIT}[name]
+	s, ok := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "KILL": syscall.SIGKILL, "QUIT": syscall.SIGQUIT, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}[name]
 	if !ok {
 		ts.Fatalf("unknown signal %s", name)
 	}

@@ -59,6 +59,14 @@ func (m *Manifest) Events() (waiting, dead uint64) {
 	return waiting, dead
 }
 
+// Lost is how many messages the queue had lost to a damaged disk when it was copied.
+func (m *Manifest) Lost() (n uint64) {
+	for _, s := range m.Streams {
+		n += s.Lost
+	}
+	return n
+}
+
 // Source is what is copied: a queue.Queue, or queue.Files.
 type Source interface {
 	Export(ctx context.Context, begin func(stream string, head []byte) (io.Writer, error)) ([]queue.Content, error)
@@ -160,7 +168,7 @@ func read(r io.Reader, t taker) (Manifest, error) {
 	archive := tar.NewReader(r)
 	var open string // the stream that is being read
 	var seen []string
-	pieces, buffer := 0, make([]byte, queue.MaxPiece)
+	pieces, buffer := 0, []byte(nil)
 	for {
 		h, err := archive.Next()
 		if err != nil {
@@ -171,6 +179,7 @@ func read(r io.Reader, t taker) (Manifest, error) {
 		if h.Typeflag != tar.TypeReg || h.Size < 0 || h.Size > queue.MaxPiece {
 			return Manifest{}, fmt.Errorf("%w: entry %q", errDamaged, h.Name)
 		}
+		buffer = slices.Grow(buffer[:0], int(h.Size))
 		data := buffer[:h.Size]
 		if _, err := io.ReadFull(archive, data); err != nil {
 			return Manifest{}, fmt.Errorf("%w: %w", errDamaged, err)

@@ -19,14 +19,13 @@ const (
 	trailerHint  = "Control-Hint"
 	trailerDone  = "Control-Done"
 	// idleTimeout ends a stream when nothing comes: the server of the queue gives up after five seconds itself.
-	idleTimeout = 20 * time.Second
+	idleTimeout = 10 * time.Second
 )
 
 // Stream answers a command with what write writes, however much it is. The answer ends when write returns, with a
 // trailer that has its error; the caller may take its time, but a single write not more than writeTimeout.
 func Stream(w http.ResponseWriter, r *http.Request, write func(context.Context, io.Writer) error) {
 	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Time{}) // the request is read; that of the whole request would end the context
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.WriteHeader(http.StatusOK)
 	_ = c.Flush() // the caller sees that somebody is there
@@ -57,7 +56,7 @@ func (p *patient) Write(data []byte) (int, error) {
 }
 
 // Stream gives the command path (a POST) and writes what Stream on the other side writes to w. It ends with an error
-// if that failed, if nothing comes for 20 s, or if ctx ends; kinds and hints are those of Get.
+// if that failed, if nothing comes for 10 s, or if ctx ends; kinds and hints are those of Get.
 func (c *Client) Stream(ctx context.Context, path string, w io.Writer) error {
 	if err := checkPath(c.path); err != nil {
 		return err

@@ -38,12 +38,13 @@ type Content struct {
 	Last     uint64 `json:"last_sequence"`
 	Position uint64 `json:"position"` // the highest sequence that the stream had given away: the next one follows it
 	SHA256   string `json:"sha256"`   // of all messages: sequence, time, subject, headers and body
+	Lost     uint64 `json:"lost"`     // messages that the disk has damaged: the stream has lost them, the copy hasn't got them
 }
 
 // Export copies the queue while it is used: the events that wait, the dead letters, what is known of attempts and of
 // events that were processed. For each stream it calls begin with a head, which Import wants, and writes what follows
-// in pieces of at most MaxPiece. What was in flight is in the copy as waiting. A damaged record ends it with an error:
-// a copy has everything or is none.
+// in pieces of at most MaxPiece. What was in flight is in the copy as waiting. A record that turns out to be damaged
+// ends it with an error; those that the stream has lost before are counted.
 //
 // It blocks until all is written, ctx ends, or begin or a writer fails; a writer that takes longer than five seconds
 // for a few pieces is an error, too. One Export runs at a time, and dead letters are not replayed meanwhile.
@@ -106,8 +107,59 @@ func export(ctx context.Context, nc *nats.Conn, stream string, begin func(string
 	if err := errors.Join(err, sumErr); err != nil {
 		return Content{}, err
 	}
+	if c.Lost, err = damaged(ctx, nc, stream, h.State, c, sum.gaps); err != nil {
+		return Content{}, err
+	}
 	c.Stream = stream
 	return c, nil
+}
+
+// damaged counts what the disk has damaged. The server passes over records that it can't read, here as elsewhere; so if
+// less came than it had, what is missing must be deleted. Where very much is deleted that is not looked into: the
+// server would make a list of it in memory.
+func damaged(ctx context.Context, nc *nats.Conn, stream string, before json.RawMessage, c Content, gaps []gap) (uint64, error) {
+	var had struct {
+		Messages uint64 `json:"messages"`
+	}
+	if err := json.Unmarshal(before, &had); err != nil {
+		return 0, err
+	}
+	type state struct {
+		First      uint64   `json:"first_seq"`
+		NumDeleted int      `json:"num_deleted"`
+		Deleted    []uint64 `json:"deleted"`
+		Lost       *struct {
+			Messages []uint64 `json:"msgs"`
+		} `json:"lost"` // found when the files were opened
+	}
+	var now struct {
+		State state `json:"state"`
+	}
+	if err := ask(ctx, nc, "$JS.API.STREAM.INFO."+stream, struct{}{}, &now); err != nil {
+		return 0, err
+	}
+	n := uint64(0)
+	if l := now.State.Lost; l != nil {
+		n = uint64(len(l.Messages))
+	}
+	if c.Messages == had.Messages || now.State.NumDeleted > maxDeleted {
+		return n, nil
+	}
+	if err := ask(ctx, nc, "$JS.API.STREAM.INFO."+stream, map[string]bool{"deleted_details": true}, &now); err != nil {
+		return 0, err
+	}
+	deleted := make(map[uint64]struct{}, len(now.State.Deleted))
+	for _, sequence := range now.State.Deleted {
+		deleted[sequence] = struct{}{}
+	}
+	for _, g := range gaps {
+		for sequence := max(g.from, now.State.First); sequence <= g.to; sequence++ {
+			if _, ok := deleted[sequence]; !ok {
+				n++
+			}
+		}
+	}
+	return n, nil
 }
 
 // pieces writes what the server sends to w.
@@ -172,15 +224,25 @@ type sum struct {
 	*io.PipeWriter
 	done    chan struct{}
 	content Content
+	gaps    []gap
 	err     error
 }
+
+// maxDeleted bounds the list of what is deleted, to about a megabyte.
+const maxDeleted = 100_000
+
+// gap is a range of sequences that are not in a copy.
+type gap struct{ from, to uint64 }
+
+// maxGaps bounds what is remembered of them. Where there are more, what is behind is not looked at.
+const maxGaps = 1 << 20
 
 func startSum() *sum {
 	r, w := io.Pipe()
 	s := &sum{PipeWriter: w, done: make(chan struct{})}
 	go func() { // ends with the pipe
 		defer close(s.done)
-		s.content, s.err = readContent(r)
+		s.content, s.gaps, s.err = readContent(r)
 		_ = r.CloseWithError(s.err) // always nil
 	}()
 	return s
@@ -201,34 +263,43 @@ const endOfCopy = ""
 
 // readContent reads the copy of a stream to its end: S2, and in it the server's own archive (its
 // server/stream_backup.go), which begins with the stream's state.
-func readContent(r io.Reader) (Content, error) {
-	var c Content
+func readContent(r io.Reader) (c Content, gaps []gap, err error) {
 	entries := archive.NewReader(s2.NewReader(r))
 	first, err := entries.Next()
 	if err != nil || first.Name != "state.json" || first.PayloadSize > MaxPiece {
-		return c, fmt.Errorf("what the server sent is no copy of a stream: %w", errors.Join(err, errDamaged))
+		return c, nil, fmt.Errorf("what the server sent is no copy of a stream: %w", errors.Join(err, errDamaged))
 	}
 	var state struct {
-		LastSeq uint64 `json:"last_seq"`
+		FirstSeq uint64 `json:"first_seq"`
+		LastSeq  uint64 `json:"last_seq"`
 	}
 	if err := json.NewDecoder(io.LimitReader(entries, MaxPiece)).Decode(&state); err != nil {
-		return c, fmt.Errorf("state: %w", err)
+		return c, nil, fmt.Errorf("state: %w", err)
 	}
 	c.Position = state.LastSeq
+	next := state.FirstSeq
+	missing := func(to uint64) {
+		if next <= to && len(gaps) < maxGaps {
+			gaps = append(gaps, gap{next, to})
+		}
+	}
 	digest, buffer := sha256.New(), make([]byte, 32<<10)
 	for {
 		e, err := entries.Next()
 		if err != nil {
-			return c, fmt.Errorf("after message %d: %w", c.Last, errors.Join(err, errDamaged))
+			return c, nil, fmt.Errorf("after message %d: %w", c.Last, errors.Join(err, errDamaged))
 		}
 		if e.Sequence == 0 && e.Name == endOfCopy {
+			missing(state.LastSeq)
 			c.SHA256 = hex.EncodeToString(digest.Sum(nil))
 			_, err := io.Copy(io.Discard, r)
-			return c, err
+			return c, gaps, err
 		}
 		if e.Sequence <= c.Last {
-			return c, fmt.Errorf("message %d after %d: %w", e.Sequence, c.Last, errDamaged)
+			return c, nil, fmt.Errorf("message %d after %d: %w", e.Sequence, c.Last, errDamaged)
 		}
+		missing(e.Sequence - 1)
+		next = e.Sequence + 1
 		fixed := make([]byte, 0, 40)
 		for _, n := range []uint64{e.Sequence, uint64(e.Timestamp), uint64(len(e.Name)), uint64(e.HeaderSize), uint64(e.PayloadSize)} {
 			fixed = binary.BigEndian.AppendUint64(fixed, n)
@@ -236,7 +307,7 @@ func readContent(r io.Reader) (Content, error) {
 		_, _ = digest.Write(append(fixed, e.Name...)) // never fails
 		size := e.HeaderSize + e.PayloadSize
 		if n, err := io.CopyBuffer(digest, entries, buffer); err != nil || n != size {
-			return c, fmt.Errorf("message %d: %w", e.Sequence, errors.Join(err, errDamaged))
+			return c, nil, fmt.Errorf("message %d: %w", e.Sequence, errors.Join(err, errDamaged))
 		}
 		if c.Messages == 0 {
 			c.First = e.Sequence
