@@ -37,7 +37,7 @@ func (q *Queue) connect(ctx context.Context) error {
 	}
 	url := q.opts.URL
 	if url == "" {
-		if q.server, err = startEmbedded(ctx, q.opts, q.doom); err != nil {
+		if q.server, err = startEmbedded(ctx, q.opts, q.slots.clean, q.doom); err != nil {
 			return err
 		}
 		options, url = append(options, nats.InProcessServer(q.server)), "embedded"
@@ -150,6 +150,9 @@ func (q *Queue) createStreams(ctx context.Context) error {
 		if err != nil {
 			return q.createError(c.Name, err)
 		}
+		if c.Name == streamEvents && !q.slots.clean {
+			q.doubt = stream.CachedInfo().State.LastSeq
+		}
 		if !stream.CachedInfo().Config.AllowAtomicPublish {
 			return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
 		}
@@ -157,7 +160,7 @@ func (q *Queue) createStreams(ctx context.Context) error {
 	var err error
 	q.consumer, err = retried(ctx, q, func(ctx context.Context) (jetstream.Consumer, error) {
 		return q.ensureConsumer(ctx, streamEvents, jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy,
-			AckWait: o.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512})
+			AckWait: q.opts.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512})
 	})
 	return q.createError(consumerName, err)
 }

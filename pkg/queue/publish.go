@@ -93,7 +93,14 @@ func (q *Queue) hand(ctx context.Context, p *publication) error {
 		return ErrClosed
 	}
 	select {
+	case <-q.failed:
+		return unavailable(q.cause)
+	default:
+	}
+	select {
 	case q.intake <- p:
+	case <-q.failed:
+		return unavailable(q.cause)
 	case <-q.stopped.Done():
 		return ErrClosed
 	case <-ctx.Done():
@@ -101,6 +108,8 @@ func (q *Queue) hand(ctx context.Context, p *publication) error {
 	}
 	select {
 	case <-p.done:
+	case <-q.failed: // the server has no answer for what it could not sync
+		return unavailable(q.cause)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-q.deaf:

@@ -114,6 +114,7 @@ type Queue struct {
 	flight  flight
 	slots   *slots
 	history history
+	doubt   uint64 // up to this sequence an event may have been processed before a crash, unknown to the server
 }
 
 // Errors that callers tell apart.

@@ -20,11 +20,12 @@ const slotBytes = 192
 // slots is a file with a line for each event that is being handled. Its size is fixed, so that a full disk doesn't
 // matter, and it is never synced: it is for the death of the process, not of the machine.
 type slots struct {
-	path string
-	file *os.File
-	dir  *os.File // locked: two processes in one folder would destroy it
-	free []int
-	told bool // what the last process had not finished with is in TRIES, or there is nothing
+	path  string
+	file  *os.File
+	clean bool     // the last process to use the folder came to its end
+	dir   *os.File // locked: two processes in one folder would destroy it
+	free  []int
+	told  bool // what the last process had not finished with is in TRIES, or there is nothing
 }
 
 // attempt is one line.
@@ -42,11 +43,12 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fault.Config("give each process a DATA_DIR of its own", fmt.Errorf("queue: lock %s: %w", dir.Name(), err)), dir.Close())
 	}
+	_, missing := os.Stat(path)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, errors.Join(fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err)), dir.Close())
 	}
-	s := &slots{path: path, file: file, dir: dir}
+	s := &slots{path: path, file: file, dir: dir, clean: errors.Is(missing, fs.ErrNotExist)}
 	q.slots = s
 	for i := range q.opts.InFlight {
 		s.free = append(s.free, q.opts.InFlight-1-i)

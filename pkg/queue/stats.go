@@ -26,7 +26,7 @@ type Stats struct {
 	MaxBytes    int64         `json:"max_bytes"`
 	OldestAge   time.Duration `json:"oldest_age_ns"`  // of what is in the queue; 0 if there is nothing
 	DeadLetters uint64        `json:"dead_letters"`   // that wait for somebody to look at them
-	Lost        []uint64      `json:"lost,omitempty"` // sequences of events whose record on disk is damaged
+	Lost        []uint64      `json:"lost,omitempty"` // sequences of events whose record on disk was found damaged by this process
 
 	Publish Latency `json:"publish"` // from the call to the answer
 	Handle  Latency `json:"handle"`  // from Begin to the settlement
@@ -94,7 +94,7 @@ type snapshot struct {
 }
 
 // Stats returns the counts. It asks the server at most once a second, for at most statsTime. The error says why the queue
-// takes no events at present, or what the disk has lost.
+// takes no events at present.
 func (q *Queue) Stats(ctx context.Context) (Stats, error) {
 	c := &q.counts
 	s := Stats{Accepted: c.accepted.Load(), Rejected: c.rejected.Load(), Processed: c.processed.Load(), Retried: c.retried.Load(), Dead: c.dead.Load(),
@@ -107,8 +107,8 @@ func (q *Queue) Stats(ctx context.Context) (Stats, error) {
 		s.OldestAge = max(time.Since(events.FirstTime), 0)
 	}
 	s.Waiting, s.Bytes, s.DeadLetters = events.Msgs-min(events.Msgs, uint64(s.InFlight)), events.Bytes, dead.Msgs
-	if events.Lost != nil {
-		s.Lost = events.Lost.Msgs
+	if q.server != nil {
+		s.Lost = q.server.losses()
 	}
 	return s, errors.Join(err, q.Err())
 }
