@@ -211,7 +211,7 @@ func (q *Queue) Close(ctx context.Context) error {
 	}
 	q.giveBack(ctx)
 	q.disconnect(ctx)
-	return q.slots.remove()
+	return q.slots.end()
 }
 
 func (q *Queue) disconnect(ctx context.Context) {
