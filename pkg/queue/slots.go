@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -42,12 +41,11 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fault.Config("give each process a DATA_DIR of its own", fmt.Errorf("queue: lock %s: %w", dir.Name(), err)), dir.Close())
 	}
-	_, missing := os.Stat(path)
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, errors.Join(fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err)), dir.Close())
 	}
-	s := &slots{path: path, file: file, dir: dir, clean: errors.Is(missing, fs.ErrNotExist)}
+	s := &slots{path: path, file: file, dir: dir}
 	q.slots = s
 	for i := range q.opts.InFlight {
 		s.free = append(s.free, q.opts.InFlight-1-i)
@@ -55,6 +53,9 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
+	}
+	if s.clean = len(old) == 0 || bytes.HasPrefix(old, cleanSlot); s.clean {
+		return nil, nil
 	}
 	var unfinished []attempt
 	for line := range bytes.Lines(old) {
@@ -85,6 +86,8 @@ func (s *slots) clear() error {
 
 var emptySlot = append(bytes.Repeat([]byte{' '}, slotBytes-1), '\n')
 
+var cleanSlot = append([]byte("clean"), emptySlot[len("clean"):]...)
+
 // take writes a line and returns its number; -1 with an error.
 func (s *slots) take(id string, delivery uint32) (int, error) {
 	if len(s.free) == 0 {
@@ -111,12 +114,10 @@ func (s *slots) release(n int) {
 	}
 }
 
-// remove ends its use in good order: nothing is being handled any more.
-func (s *slots) remove() error {
-	err := os.Remove(s.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
+// end tells the next process that this one came to its end: nothing is being handled any more. The file stays, so that
+// a full disk doesn't keep that process from starting.
+func (s *slots) end() error {
+	_, err := s.file.WriteAt(cleanSlot, 0)
 	return errors.Join(err, s.close())
 }
 
