@@ -191,7 +191,7 @@ func (q *Queue) accept(group []*publication) {
 
 // acceptTogether stores what is new among the events of all, and fills in the answers.
 func (q *Queue) acceptTogether(group []*publication) error {
-	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
+	ctx, cancel := context.WithTimeout(q.work, requestTime)
 	defer cancel()
 	var ids []string
 	for _, p := range group {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
@@ -17,15 +16,13 @@ import (
 // slotBytes is the length of a line in the file: a JSON object with an id of event.MaxID, filled up with spaces.
 const slotBytes = 192
 
-// slots is a file with a line for each event that is being handled, after one that says whether the last process to use
-// the folder came to its end. Its size is fixed and it is never removed, so that a full disk doesn't matter, and it is
-// never synced: it is for the death of the process, not of the machine.
+// slots is a file with a line for each event that is being handled. Its size is fixed, so that a full disk doesn't
+// matter, and it is never synced: it is for the death of the process, not of the machine.
 type slots struct {
+	path  string
 	file  *os.File
+	clean bool     // the last process to use the folder came to its end
 	dir   *os.File // locked: two processes in one folder would destroy it
-	clean bool     // the last process to use the folder came to its end, or there was none
-	count int      // of events that may be handled
-	told  bool     // what the last process had not finished with is in TRIES, or there is nothing
 	free  []int
 }
 
@@ -48,21 +45,17 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 	if err != nil {
 		return nil, errors.Join(fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err)), dir.Close())
 	}
-	s := &slots{file: file, dir: dir, count: q.opts.InFlight}
+	s := &slots{path: path, file: file, dir: dir}
 	q.slots = s
-	for n := s.count; n > 0; n-- { // the first line is not an event's
-		s.free = append(s.free, n)
+	for i := range q.opts.InFlight {
+		s.free = append(s.free, q.opts.InFlight-1-i)
 	}
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
-	s.clean = len(old) == 0
-	if rest, ok := bytes.CutPrefix(old, cleanSlot); ok {
-		old, s.clean = rest, true
-	}
-	if err := s.line(0, emptySlot); err != nil { // from now on it is in use
-		return nil, err
+	if s.clean = len(old) == 0 || bytes.HasPrefix(old, cleanSlot); s.clean {
+		return nil, nil
 	}
 	var unfinished []attempt
 	for line := range bytes.Lines(old) {
@@ -76,42 +69,24 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 		}
 		unfinished = append(unfinished, a)
 	}
-	s.told = len(unfinished) == 0
 	return unfinished, nil
 }
 
-// line writes one line.
-func (s *slots) line(n int, text []byte) error {
-	_, err := s.file.WriteAt(text, int64(n)*slotBytes)
-	if errors.Is(err, syscall.ENOSPC) {
+// clear makes all the slots empty, and the file as long as it may get.
+func (s *slots) clear() error {
+	empty := bytes.Repeat(emptySlot, len(s.free))
+	if _, err := s.file.WriteAt(empty, 0); err != nil {
 		return fault.Config("free some space in DATA_DIR", fmt.Errorf("queue: %w", err))
 	}
-	return err
-}
-
-// clear makes all the slots empty, and the file as long as it may get.
-func (s *slots) clear() error { return s.begin(emptySlot) }
-
-func (s *slots) begin(first []byte) error {
-	if err := s.line(0, append(bytes.Clone(first), bytes.Repeat(emptySlot, s.count)...)); err != nil {
-		return err
-	}
-	if err := s.file.Truncate(int64(1+s.count) * slotBytes); err != nil {
+	if err := s.file.Truncate(int64(len(empty))); err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
-	s.told = true
 	return nil
 }
 
-// The lines that are not an event's.
-var (
-	emptySlot = filled("")
-	cleanSlot = filled("# nothing is being handled, the queue was closed")
-)
+var emptySlot = append(bytes.Repeat([]byte{' '}, slotBytes-1), '\n')
 
-func filled(text string) []byte {
-	return append([]byte(text), append(bytes.Repeat([]byte{' '}, slotBytes-1-len(text)), '\n')...)
-}
+var cleanSlot = append([]byte("clean"), emptySlot[len("clean"):]...)
 
 // take writes a line and returns its number; -1 with an error.
 func (s *slots) take(id string, delivery uint32) (int, error) {
@@ -122,8 +97,9 @@ func (s *slots) take(id string, delivery uint32) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	line := append(append(make([]byte, 0, slotBytes), text...), emptySlot[len(text):]...)
 	n := s.free[len(s.free)-1]
-	if err := s.line(n, filled(string(text))); err != nil {
+	if _, err := s.file.WriteAt(line, int64(n)*slotBytes); err != nil {
 		return -1, err
 	}
 	s.free = s.free[:len(s.free)-1]
@@ -133,20 +109,16 @@ func (s *slots) take(id string, delivery uint32) (int, error) {
 // release empties a line. Should that fail the worst is that the event counts as interrupted, and is found in DONE.
 func (s *slots) release(n int) {
 	if n >= 0 {
-		_ = s.line(n, emptySlot)
+		_, _ = s.file.WriteAt(emptySlot, int64(n)*slotBytes)
 		s.free = append(s.free, n)
 	}
 }
 
-// abandon ends its use when the queue could not be opened: what it says is for the next start.
-func (s *slots) abandon() error {
-	if s.told && s.clean {
-		return s.end()
-	}
-	return s.close()
+// end tells the next process that this one came to its end: nothing is being handled any more. The file stays, so that
+// a full disk doesn't keep that process from starting.
+func (s *slots) end() error {
+	_, err := s.file.WriteAt(cleanSlot, 0)
+	return errors.Join(err, s.close())
 }
-
-// end ends its use in good order: nothing is being handled any more, and the server has closed its files.
-func (s *slots) end() error { return errors.Join(s.begin(cleanSlot), s.close()) }
 
 func (s *slots) close() error { return errors.Join(s.file.Close(), s.dir.Close()) }

@@ -160,5 +160,55 @@ func (q *Queue) Err() error {
 	if r := q.reach.Load(); r != nil && r.err != nil {
 		return unavailable(fmt.Errorf("no connection for %v: %w", time.Since(r.since).Round(time.Second), r.err))
 	}
+	if r := q.led.Load(); r != nil && r.err != nil {
+		return unavailable(fmt.Errorf("no answer from the cluster for %v: %w", time.Since(r.since).Round(time.Second), r.err))
+	}
+	return nil
+}
+
+// probeEvery is how old Err's knowledge of the cluster may be.
+const probeEvery = 2 * time.Second
+
+// probe asks the stream's leader for a sign of life: a node without a majority keeps its clients, and says nothing.
+func (q *Queue) probe() {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-q.flush:
+			return
+		}
+		ctx, cancel := context.WithTimeout(q.stopped, probeEvery)
+		info, err := q.streamInfo(ctx, streamEvents)
+		if err == nil {
+			err = majority(info.Cluster)
+		}
+		cancel()
+		if old := q.led.Load(); err == nil || q.stopped.Err() != nil {
+			q.led.Store(nil)
+		} else if old == nil {
+			q.led.Store(&reachable{since: time.Now(), err: err})
+		}
+	}
+}
+
+// silentAfter is when a replica counts as gone: they speak every second.
+const silentAfter = 5 * time.Second
+
+// majority tells whether enough replicas are there to store an event. A leader that lost them answers for a while.
+func majority(c *jetstream.ClusterInfo) error {
+	if c == nil {
+		return nil
+	}
+	there := 1
+	for _, r := range c.Replicas {
+		if !r.Offline && r.Active < silentAfter {
+			there++
+		}
+	}
+	if all := len(c.Replicas) + 1; 2*there <= all {
+		return fmt.Errorf("only %d of %d replicas are there", there, all)
+	}
 	return nil
 }
