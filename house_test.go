@@ -29,7 +29,7 @@ var floors = map[string]int{
 	"pkg/fault": 1, "docker/listener": 1,
 	"pkg/config": 2, "pkg/logging": 2, "pkg/zmq": 2, "pkg/event": 2,
 	"pkg/lifecycle": 3, "pkg/nanny": 3,
-	"pkg/queue": 4, "pkg/web": 4,
+	"pkg/queue": 4, "pkg/web": 4, "pkg/chaos": 4,
 	"pkg/control":   5, // it serves through pkg/web
 	"pkg/heartbeat": 5,
 	"pkg/base":      6,
