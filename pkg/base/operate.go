@@ -148,6 +148,7 @@ func (rt *Runtime) commands(s *control.Server) {
 	answer("GET /loglevel", func(*http.Request) (any, error) { return rt.level(), nil })
 	answer("POST /loglevel", func(r *http.Request) (any, error) { return rt.setLevel(r.Body) })
 	rt.queueCommands(answer)
+	rt.chaosCommands(answer)
 	answer("POST /dump", func(*http.Request) (any, error) {
 		file, err := rt.life.Dump("app ctl dump")
 		return dumped{file}, err

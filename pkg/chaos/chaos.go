@@ -100,7 +100,7 @@ func New(o Options) *Chaos {
 
 // Hit is called where the point called name is passed, before what is done there. It returns nil at once unless an order
 // strikes: then it waits, panics, or returns an error with ErrInjected or ErrDropped in its tree. A wait ends with ctx
-// (its cause is returned), with the order and with Close.
+// (whose cause is in the error's tree), with the order and with Close.
 func (c *Chaos) Hit(ctx context.Context, name string) error {
 	if c.active.Load() == nil { // and nothing else here, so that it is inlined
 		return nil
@@ -164,9 +164,9 @@ func (o *order) strike(ctx context.Context, name string, delay time.Duration) er
 	case Latency:
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
-		return o.hold(ctx, timer.C)
+		return o.hold(ctx, name, timer.C)
 	case Stall:
-		return o.hold(ctx, nil)
+		return o.hold(ctx, name, nil)
 	}
 	return nil // Kill is over before anybody passes
 }
@@ -178,12 +178,12 @@ func (o *order) failure(name string, what error) error {
 }
 
 // hold waits until enough, until the order is over, or until ctx ends.
-func (o *order) hold(ctx context.Context, enough <-chan time.Time) error {
+func (o *order) hold(ctx context.Context, name string, enough <-chan time.Time) error {
 	select {
 	case <-enough:
 	case <-o.over:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return o.failure(name, context.Cause(ctx))
 	}
 	return nil
 }

@@ -300,7 +300,7 @@ func (o Order) filled() (Order, error) {
 		o.For = DefaultFor
 	}
 	for o.Seed == 0 {
-		o.Seed = rand.Uint64()
+		o.Seed = uint64(rand.Uint32()) // short enough to be typed, and exact in any JSON
 	}
 	var err error
 	switch {

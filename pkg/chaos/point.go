@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// maxShare is how much of what passes a vital point may be hit: one in ten still gets through, and shows that the
-	// app is alive.
-	maxShare = 0.9
+	// MaxShare is how much of what passes a vital point may fail: one in ten still gets through, and shows that the app is
+	// alive.
+	MaxShare = 0.9
 	// maxPoints bounds the declared ones: an app has a few dozen, and who declares one for each request is told so.
 	maxPoints = 1024
 	// forceHint is for who means it.
@@ -123,8 +123,8 @@ func (c *Chaos) harmAt(o Order, p Point, now time.Time) error {
 	case p.Vital && o.Kind == Stall:
 		return errors.New("whatever comes there would hang, and all that is behind it")
 	case p.Vital && fails(o.Kind):
-		if share := 1 - c.spared(p.Name)*(1-o.Probability); share > maxShare {
-			return fmt.Errorf("all work passes there, and %.0f %% of it would fail; at most %.0f %% may", 100*share, 100*maxShare)
+		if share := 1 - c.spared(p.Name)*(1-o.Probability); share > MaxShare {
+			return fmt.Errorf("all work passes there, and %.0f %% of it would fail; at most %.0f %% may", 100*share, 100*MaxShare)
 		}
 	}
 	return nil
