@@ -66,7 +66,7 @@ type Options struct {
 
 	// Fault is called by each Publish (queue.publish) and Next (queue.next) before anything else, the caller not parked. Its
 	// error makes the queue unavailable for that Publish, and is Next's. For the injection of faults; nil if there is none.
-	Fault func(ctx context.Context, point string) error
+	Fault func(ctx context.Context, point string) error `json:"-"` // the other options can be given to a process
 }
 
 // withDefaults returns the options that are used.
