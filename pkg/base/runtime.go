@@ -57,7 +57,6 @@ type Runtime struct {
 
 func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.Signals) *Runtime {
 	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs}
-	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Fault: func(ctx context.Context, point string) error { return rt.Chaos.Step(ctx, point) }})
 	rt.life = lifecycle.New(lifecycle.Options{
 		Log: rt.Log, Grace: s.Shutdown.Grace, Signals: signals,
 		Hangup:   func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
@@ -67,6 +66,7 @@ func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.
 	ctx := rt.life.Context()
 	rt.nanny = nanny.New(ctx, nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Fail: func(err error) { rt.life.Stop(err) }})
 	rt.openChaos(ctx)
+	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Fault: rt.Chaos.Step})
 	rt.terminateSockets(ctx)
 	return rt
 }
