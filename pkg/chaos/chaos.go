@@ -61,7 +61,7 @@ type Options struct {
 	// Healthy returns why the app is not well. Then no order is taken that isn't forced. Nil: it always is.
 	Healthy func() error
 
-	// Observe is told of each strike, to count it. It must not block.
+	// Observe is told of each strike, to count it. It must not block, nor call this Chaos.
 	Observe func(point string, kind Kind)
 }
 
