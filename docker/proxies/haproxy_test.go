@@ -159,7 +159,7 @@ func TestARollingRestartBehindHAProxyLosesNoRequest(t *testing.T) {
 	if twice > 0 {
 		t.Errorf("want each event at one replica, have %d at both", twice)
 	}
-	t.Logf("%d requests, all answered 202; HAProxy connected again %d times", len(answers), h.figure(t, nil, "wretr"))
+	t.Logf("%d requests, all answered 202; HAProxy turned to the other replica %d times", len(answers), h.figure(t, nil, "wredis"))
 }
 
 // A replica is killed while it has requests. HAProxy repeats those of which it knows that it may; the other clients are told,
