@@ -19,7 +19,6 @@ type load struct {
 	mu       sync.Mutex
 	accepted map[string]bool
 	handled  map[string]int
-	unknown  int
 	count    atomic.Int64
 	errs     map[string]int
 	all      sync.WaitGroup
