@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,13 +42,14 @@ type Accepted struct {
 type publication struct {
 	ctx     context.Context
 	events  []event.Event
+	made    []bool // which ids are new, made here: nobody can know them; nil: none
 	answers []Accepted
 	err     error
 	done    chan struct{}
 }
 
 // Publish accepts all the events, at most 1,000, or none, and returns an answer for each, in their order. An id that
-// is known, or stands twice among them, is answered as a duplicate. The time of acceptance is set here, and the
+// is known, or stands twice among them, is answered as a duplicate; an event without one gets a new one. The time of acceptance is set here, and the
 // bodies are not kept. It returns when the events are on the disk, until ctx ends; an error that is neither ErrFull
 // nor about a bad envelope leaves open whether they were accepted, so publish them again under the same ids.
 // Errors: ErrFull, ErrUnavailable (the disk is full, the cluster has no leader), ErrClosed, one that names the event
@@ -63,6 +65,7 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 		return nil, unavailable(err)
 	}
 	size := 0
+	events, made := withIDs(events)
 	for i := range events {
 		if err := events[i].Check(); err != nil {
 			return nil, fmt.Errorf("publish event %d: %w", i+1, err)
@@ -76,7 +79,7 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 		}
 	}
 	began := time.Now()
-	p := &publication{ctx: ctx, events: events, done: make(chan struct{})}
+	p := &publication{ctx: ctx, events: events, made: made, done: make(chan struct{})}
 	self := worker.FromContext(ctx)
 	self.Park(&publishing)
 	defer self.Unpark()
@@ -89,6 +92,20 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 	}
 	q.counts.publish.observe(time.Since(began))
 	return p.answers, nil
+}
+
+// withIDs returns the events with an id each, and which were made here.
+func withIDs(events []event.Event) (_ []event.Event, made []bool) {
+	for i := range events {
+		if events[i].ID != "" {
+			continue
+		}
+		if made == nil {
+			events, made = slices.Clone(events), make([]bool, len(events)) // they are the caller's
+		}
+		events[i].ID, made[i] = event.NewID(), true
+	}
+	return events, made
 }
 
 // hand gives p to the publisher and waits for the answer.
@@ -200,7 +217,9 @@ func (q *Queue) acceptTogether(group []*publication) error {
 	var ids []string
 	for _, p := range group {
 		for i := range p.events {
-			ids = append(ids, p.events[i].ID)
+			if p.made == nil || !p.made[i] {
+				ids = append(ids, p.events[i].ID)
+			}
 		}
 	}
 	sequences, err := q.known(ctx, ids)
