@@ -125,7 +125,8 @@ func (q *Queue) request(ctx context.Context, what string, in, out any) error {
 	switch {
 	case refused.Error == nil:
 		return nil
-	case refused.Error.Code == 404:
+	case refused.Error.Code == 404, refused.Error.ErrCode == codeNoSequence,
+		refused.Error.ErrCode == codeDeleteFailed && strings.Contains(refused.Error.Description, "no message found"):
 		return ErrUnknown
 	}
 	return unavailable(fmt.Errorf("%s: %s", what, refused.Error.Description))
