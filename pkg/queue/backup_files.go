@@ -24,8 +24,9 @@ type Files struct {
 // plenty bounds nothing: what the files hold is bounded by the disk.
 const plenty = 1 << 50
 
-// OpenFiles opens the files in dir, or makes new ones there. It blocks until they are read, or ctx ends. It takes out
-// what is damaged, tells it, and does not sync what it writes: give it a copy, and never the only files of a queue.
+// OpenFiles opens the files in dir, or makes new ones there. It blocks until they are read, and fails if ctx has
+// ended by then. It takes out what is damaged, tells it, and does not sync what it writes: give it a copy, and never the
+// only files of a queue.
 func OpenFiles(ctx context.Context, dir string, log *slog.Logger) (*Files, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -58,13 +59,10 @@ func serveFiles(ctx context.Context, dir string, log *slog.Logger) (*Files, erro
 	}
 	s.SetLoggerV2(filesLog{log}, false, false, false)
 	f := &Files{server: s, lost: map[string]uint64{}}
-	began := make(chan struct{})
-	go func() { s.Start(); close(began) }() // ends when the files are read
-	select {
-	case <-began:
-	case <-ctx.Done():
+	s.Start() // until the files are read: one that is ended before goes on writing
+	if err := context.Cause(ctx); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("queue: open %s: %w", dir, context.Cause(ctx))
+		return nil, fmt.Errorf("queue: open %s: %w", dir, err)
 	}
 	if !s.JetStreamEnabled() {
 		f.Close()
