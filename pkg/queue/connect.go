@@ -147,7 +147,7 @@ func (q *Queue) createStreams(ctx context.Context) error {
 		}
 	}
 	var err error
-	q.consumer, err = retried(ctx, q, q.createConsumer)
+	_, err = retried(ctx, q, q.createConsumer)
 	return q.createError(consumerName, err)
 }
 

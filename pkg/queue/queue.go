@@ -93,12 +93,11 @@ func (o Options) withDefaults() Options {
 
 // Queue is an open queue. All methods may be called from any goroutine.
 type Queue struct {
-	opts     Options
-	log      *slog.Logger
-	server   *embedded // nil with a cluster
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	consumer jetstream.Consumer
+	opts   Options
+	log    *slog.Logger
+	server *embedded // nil with a cluster
+	nc     *nats.Conn
+	js     jetstream.JetStream
 
 	intake   chan *publication // what waits to be written
 	settles  chan settlement   // what waits to be settled; each event in flight has its place there
