@@ -64,7 +64,7 @@ func (q *Queue) arrive(m *nats.Msg) error {
 	}
 	e.Sequence, e.Delivery = sequence, 1
 	d := &delivery{event: e, reply: m.Reply, slot: -1}
-	if meta.NumDelivered > 1 || sequence <= q.doubt || q.history.has(e.ID) {
+	if meta.NumDelivered > 1 || sequence <= q.doubt.Load() || q.history.has(e.ID) {
 		ctx, cancel := context.WithTimeout(q.stopped, requestTime)
 		defer cancel()
 		if done, err := q.remember(ctx, d); done || err != nil {

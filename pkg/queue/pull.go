@@ -14,7 +14,7 @@ const (
 	// fetchTime is how long one request for events waits at the server.
 	fetchTime = 30 * time.Second
 	// fetchSign is how often a server that has nothing says so. A lost request costs two of them.
-	fetchSign = 5 * time.Second
+	fetchSign = 2 * time.Second
 	// fetchPause is waited after a request that failed.
 	fetchPause = 250 * time.Millisecond
 	// flightBytes bounds what is in flight by weight, too. A server breaks a connection on which 64 MiB wait. The half of it,
@@ -55,7 +55,12 @@ func (q *Queue) fetcher() {
 			continue
 		}
 		if err := q.fetch(n, bytes); err != nil {
-			q.log.Debug("queue: fetch", "error", err)
+			if errors.Is(err, errNoConsumer) {
+				if wrong := q.remake(q.stopped); wrong != nil {
+					err = wrong
+				}
+			}
+			q.starves(err)
 			select {
 			case <-time.After(fetchPause):
 			case <-q.stopped.Done():
@@ -106,6 +111,9 @@ func (q *Queue) fetch(n, bytes int) error {
 			return err
 		}
 		status := m.Header.Get("Status")
+		if status == "" || status == "100" || status == "408" {
+			q.fed()
+		}
 		if status == "" || len(m.Data) > 0 {
 			got++
 			if err := q.arrive(m); err != nil {
@@ -130,6 +138,9 @@ func nextAnswer(ctx context.Context, answers *nats.Subscription) (*nats.Msg, err
 	return m, err
 }
 
+// errNoConsumer is what a request meets when its consumer or its stream is gone, or has no leader at present.
+var errNoConsumer = errors.New("nobody answers for the consumer")
+
 // pullEnd tells whether the server's word ends a request, and which error that is.
 func pullEnd(status, text string) (end bool, err error) {
 	switch {
@@ -137,6 +148,8 @@ func pullEnd(status, text string) (end bool, err error) {
 		return false, nil
 	case status == "404", status == "408", text == "Message Size Exceeds MaxBytes", text == "Batch Completed":
 		return true, nil
+	case status == "503", text == "Consumer Deleted":
+		return true, fmt.Errorf("%w: %s %s", errNoConsumer, status, text)
 	}
 	return true, fmt.Errorf("the server ended the request: %s %s", status, text)
 }

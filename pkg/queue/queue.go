@@ -117,13 +117,15 @@ type Queue struct {
 	giveUp   context.CancelFunc
 	reach    atomic.Pointer[reachable] // the connection
 	led      atomic.Pointer[reachable] // the stream's leader
+	starved  atomic.Pointer[reachable] // requests for events
+	made     made
 	counts   counts
 	snapshot snapshot
 
 	flight  flight
 	slots   *slots
 	history history
-	doubt   uint64 // up to this sequence an event may have been processed before a crash, unknown to the server
+	doubt   atomic.Uint64 // up to this sequence an event may have been processed before a crash, unknown to the server
 }
 
 // Errors that callers tell apart.
