@@ -7,6 +7,8 @@ BASE     = $(shell $(GO) list ./pkg/base)
 LDFLAGS  = -s -w -X $(BASE).version=$(VERSION) -X $(BASE).commit=$(COMMIT)
 # Linters have a go.mod of their own, so that a fork's module graph stays clean.
 TOOLS    = -modfile=.ci/tools/go.mod
+# So have the tests with Toxiproxy.
+FAULTS   = pkg/web/toxitest
 COMPOSE  = VERSION='$(VERSION)' COMMIT='$(COMMIT)' docker compose
 
 .DEFAULT_GOAL := help
@@ -26,6 +28,9 @@ test: ## all tests, with the race detector, in random order
 cluster: ## test the files for several machines: compose overlays, manifests, NATS; it fetches modules of its own
 	cd docker/cluster && $(GO) test -count=1 -shuffle=on ./...
 
+faults: ## the HTTP client over connections that misbehave, with the race detector, 10 s
+	cd $(FAULTS) && $(GO) test -race -shuffle=on ./...
+
 bench: ## benchmarks; docs/performance.md says what they mean
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
@@ -41,6 +46,7 @@ lint: ## gofmt, vet, staticcheck, shellcheck
 	$(GO) tool $(TOOLS) staticcheck ./...
 	$(GO) tool $(TOOLS) staticcheck -tags e2e ./docker/...
 	cd docker/cluster && $(GO) vet ./... && $(GO) tool -modfile=../../.ci/tools/go.mod staticcheck ./...
+	cd $(FAULTS) && $(GO) vet ./... && $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck ./...
 	@scripts=$$(git ls-files '*.sh' .ci/run); shellcheck $$scripts
 
 up: ## build the image, start the container, and wait until it is healthy
@@ -72,4 +78,4 @@ docs: ## generate docs/settings.md and docs/metrics.md
 clean: ## remove what the other targets made
 	rm -rf bin cover.out
 
-.PHONY: help run build test cluster bench fuzz lint up down logs shell image e2e cover docs clean
+.PHONY: help run build test cluster faults bench fuzz lint up down logs shell image e2e cover docs clean

@@ -3,21 +3,26 @@
 # Success means that the app says it is well. /fail has the reason. /log says that an operator stopped the app on
 # purpose: then nobody is paged, and nobody is told that all is well either.
 #
-#   HC_PING_URL  the check's address, also as HC_PING_URL_FILE or in /run/secrets/hc_ping_url; without one: silence
+# With the argument backup it makes a backup of the queue, verifies it, and tells another check how that went.
+#
+#   HC_PING_URL         the check's address, also as HC_PING_URL_FILE or in /run/secrets/hc_ping_url; without one: silence
+#   HC_BACKUP_PING_URL  the same for the backup, which is made without one, too
 #
 # The address is a secret: it is never printed, and never an argument that ps would show.
 set -euo pipefail
 
 say() { printf '{"level":"%s","msg":"%s","app":"healthcheck"}\n' "$1" "$2"; }
 
-url=${HC_PING_URL:-} file=${HC_PING_URL_FILE:-}
-if [ -z "$file" ] && [ -e /run/secrets/hc_ping_url ]; then file=/run/secrets/hc_ping_url; fi
+name=HC_PING_URL
+if [ "${1:-}" = backup ]; then name=HC_BACKUP_PING_URL; fi
+in_file=${name}_FILE
+url=${!name:-} file=${!in_file:-}
+if [ -z "$file" ] && [ -e "/run/secrets/${name,,}" ]; then file=/run/secrets/${name,,}; fi
 if [ -n "$file" ] && ! url=$(cat "$file" 2>/dev/null); then
   say ERROR "the file with the address to ping can't be read; is it there, and may uid $(id -u) read it?"
-  exit 1
+  if [ "$name" = HC_PING_URL ]; then exit 1; fi # the backup is made all the same
 fi
 url=${url//[[:space:]]/}
-[ -n "$url" ] || exit 0
 # What is told goes behind the path, before a query.
 query=${url#"${url%%\?*}"} url=${url%%\?*} url=${url%/}
 
@@ -44,6 +49,7 @@ stopped_on_purpose() {
 # differ from host to host, so that many of them don't come back to a service in trouble at the same moment.
 ping() {
   local try
+  [ -n "$url" ] || return 0
   for try in 1 2 3 4 5; do
     if printf 'url = "%s%s%s"\n' "$url" "$1" "$query" | curl -fsS -m 10 -o /dev/null -K - --data-binary "$2" 2>/dev/null; then return 0; fi
     if [ "$try" -lt 5 ]; then sleep "$((try + RANDOM % (2 * try))).$((RANDOM % 10))"; fi
@@ -52,7 +58,19 @@ ping() {
   return 1
 }
 
-if said=$(app health 2>&1); then
+if [ "$name" = HC_BACKUP_PING_URL ]; then
+  if [ "${QUEUE_URL:-embedded}" != embedded ]; then exit 0; fi # a cluster is backed up by its own tools
+  if said=$(app backup 2>&1 && app backup verify 2>&1); then
+    printf '%s\n' "$said"
+    ping "" "$(hostname): $said"
+  else
+    printf '%s\n' "$said"
+    ping /fail "$(hostname): $said" || true
+    exit 1
+  fi
+elif [ -z "$url" ]; then
+  exit 0
+elif said=$(app health 2>&1); then
   ping "" "$(hostname): $said"
 elif stopped_on_purpose; then
   ping /log "$(hostname): down by operator"

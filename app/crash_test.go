@@ -67,7 +67,7 @@ func newRecorder(t *testing.T, dir string, env ...string) *recorder {
 		t.Fatal(err)
 	}
 	r := &recorder{t: t, dir: dir, addr: l.Addr().String(), path: path, accepted: map[string]bool{}, refused: map[int]int{}, enough: make(chan struct{})}
-	r.env = append(append(os.Environ(), "WEB_ADDR="+r.addr, "SYSLOG_ADDRESS=off", "APP_SAMPLE_EVENT=false", "LOG_LEVEL=warn", "GORACE="+noRaceSleep), env...)
+	r.env = append(append(os.Environ(), "WEB_ADDR="+r.addr, "SYSLOG_ADDRESS=off", "APP_SAMPLE_EVENT=false", "LOG_LEVEL=warn", "WEB_RATE=0", "GORACE="+noRaceSleep), env...)
 	t.Cleanup(func() { r.kill() })
 	return r
 }

@@ -8,11 +8,13 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/telemetry"
+	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/worker"
 	"example.com/base-app/pkg/zmq"
 )
@@ -27,6 +29,7 @@ const (
 // settler is told of the deliveries that are handled: the queue.
 type settler interface {
 	Begin(receipt []byte) error
+	Release(receipt []byte) error
 	Ack(receipt []byte) error
 	Retry(receipt []byte, pause time.Duration, reason error) (queue.State, error)
 	Dead(receipt []byte, reason error) error
@@ -40,6 +43,7 @@ type processor struct {
 	log     *slog.Logger
 	timeout time.Duration
 	handle  handleFunc
+	fault   func(ctx context.Context, point string) error // asked before each event for a fault that somebody wants
 	next    chan []byte
 }
 
@@ -95,6 +99,7 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 	if e.RequestID != "" {
 		ctx = logging.With(ctx, slog.String("request_id", e.RequestID))
 	}
+	ctx = web.Propagate(ctx, e.RequestID, e.TraceParent, e.Baggage) // to those whom the handler calls
 	if err := p.events.Begin(e.Receipt); err != nil {
 		return err
 	}
@@ -106,8 +111,9 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 		end(telemetry.Processed, err)
 		return err
 	case ctx.Err() != nil: // the shutdown interrupted it: the event is not to blame
+		released := p.events.Release(e.Receipt)
 		end(telemetry.Interrupted, err)
-		return context.Cause(ctx)
+		return errors.Join(context.Cause(ctx), released)
 	}
 	attrs := []any{"id", e.ID, "sequence", e.Sequence, "delivery", e.Delivery, "error", err}
 	if trace := fault.Stack(err); len(trace) > 0 {
@@ -138,11 +144,27 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 func (p processor) attempt(ctx context.Context, e event.Event) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("HANDLER_TIMEOUT of %v is over", p.timeout))
 	defer cancel()
-	err := fault.Recover("handle", func() error { return p.handle(ctx, e) })
+	err := fault.Recover("handle", func() error { return p.tryOut(ctx, e) })
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return err
+}
+
+// handlerPoint is where faults can be injected into the handling of an event.
+const handlerPoint = "handler"
+
+// tryOut calls the handler, unless somebody wants a fault instead. A drop is an end that nobody hears of: the event was
+// handled, and comes again, as after a crash in that moment.
+func (p processor) tryOut(ctx context.Context, e event.Event) error {
+	wanted := p.fault(ctx, handlerPoint)
+	if wanted != nil && !errors.Is(wanted, chaos.ErrDropped) {
+		return wanted
+	}
+	if err := p.handle(ctx, e); err != nil {
+		return err
+	}
+	return wanted
 }
 
 // pause is how long a failed event waits, with full jitter, so that events that failed together don't come back

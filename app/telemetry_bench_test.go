@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/telemetry"
@@ -72,7 +73,7 @@ func fill(b *testing.B, q *queue.Queue, tel *telemetry.Telemetry, n int) {
 		batch := make([]event.Event, 0, 1000)
 		for range 1000 {
 			one, end := tel.Publish(b.Context(), []event.Event{{ID: event.NewID(), Body: []byte(`{"greeting":"hello, this is an event of 64 bytes in all, or so"}`)}})
-			end(nil)
+			end(one[0].ID, nil)
 			batch = append(batch, one...)
 		}
 		if _, err := q.Publish(b.Context(), batch...); err != nil {
@@ -87,7 +88,7 @@ func through(b *testing.B, q *queue.Queue, tel *telemetry.Telemetry, workers, n 
 	log := slog.New(slog.DiscardHandler)
 	z := zmq.NewContext(zmq.Options{Log: log, Observe: tel.Socket()})
 	handled := make(chan struct{}, n)
-	p := processor{z, q, log, time.Minute, func(context.Context, event.Event) error { handled <- struct{}{}; return nil }, make(chan []byte)}
+	p := processor{z, q, log, time.Minute, func(context.Context, event.Event) error { handled <- struct{}{}; return nil }, chaos.New(chaos.Options{}).Step, make(chan []byte)}
 	var all sync.WaitGroup
 	for range workers {
 		all.Go(func() { _ = p.work(ctx) })

@@ -51,9 +51,9 @@ func TestPhases(t *testing.T) {
 		{"64 can't be mended", []string{"--", "puppet", "exit:64"}, 64, []string{"Error = 64", "Exiting with return code 64"}},
 		{"the budget", []string{"--budget", "2/60s", "--backoff", "0", "--", "puppet", "exit:7"}, 7,
 			[]string{"dying 1", "dying 2", "Error = 7", "Giving up: the budget of 2/1m0s restarts is spent", "Exiting with return code 7"}},
-		{"a hang", []string{"-t", "0.1", "--startup-grace", "2", "--", "puppet", "unless:1", "hang"}, 0,
+		{"a hang", []string{"-t", "1", "--startup-grace", "1", "--", "puppet", "unless:1", "hang"}, 0,
 			[]string{"Missing a timeout ...", "Missing a timeout ...", "Killing off the process ...", "Error = Missed 2 heartbeats, 2\n", "never dying 1", "return code 0"}},
-		{"a busy hang", []string{"-t", "0.1", "-m", "1", "--startup-grace", "2", "--", "puppet", "unless:1", "busy"}, 0,
+		{"a busy hang", []string{"-t", "2", "-m", "1", "--startup-grace", "2", "--", "puppet", "unless:1", "busy"}, 0,
 			[]string{"Missing a timeout ...", "Killing off the process ...", "Error = Missed 1 heartbeats, 2\n", "return code 0"}},
 		{"it learns of its restarts", []string{"--", "puppet", "env:MONITOR_RESTARTS", "env:MONITOR_LAST_REASON", "env:HEARTBEAT_EVERY", "unless:1", "exit:9"}, 0,
 			[]string{"> MONITOR_RESTARTS=0", "> MONITOR_LAST_REASON=", "> HEARTBEAT_EVERY=500ms", "> MONITOR_RESTARTS=1", "> MONITOR_LAST_REASON=dying: 9"}},
@@ -102,6 +102,7 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 		{"no misses", []string{"-m", "0", "--", "puppet"}, 64, "at least 1"},
 		{"a bad budget", []string{"--budget", "many", "--", "puppet"}, 64, "write restarts/time, like 5/60s"},
 		{"an order with a command", []string{"kill", "--", "puppet"}, 64, "kill takes no command"},
+		{"a shell that nobody knows", []string{"completion", "csh"}, 64, "csh"},
 		{"no such program", []string{"--", "nosuchprogram"}, 78, "nosuchprogram"},
 		{"no program", []string{"--", "/etc/passwd"}, 78, "permission denied"},
 		{"no such folder", []string{"-b", "ipc://nowhere/at/all\x00", "--", "puppet"}, 78, "monitor: "},
@@ -121,6 +122,15 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 				t.Errorf("want one line with %q, have %q", c.want, out)
 			}
 		})
+	}
+}
+
+func TestShellsCompleteTheCommands(t *testing.T) {
+	p := &proc{t: t, dir: folder(t)}
+	for shell, want := range map[string]string{"bash": " monitor\n", "zsh": "bashcompinit", "fish": "complete -c monitor"} {
+		if out := p.command(0, "completion", shell); !strings.Contains(out, want) || !strings.Contains(out, "heartbeat-addr") {
+			t.Errorf("%s: want its script, have %q", shell, out)
+		}
 	}
 }
 
@@ -287,7 +297,7 @@ func TestTheLastOfTheOutputIsPassedOn(t *testing.T) {
 			p.signal(syscall.SIGTERM)
 		}
 		p.exits(code)
-		if have, want := strings.Count(p.log(), "\nline "), 20000; have != want {
+		if have, want := strings.Count("\n"+p.log(), "\nline "), 20000; have != want { // the first may come before our own
 			t.Errorf("%s: want %d lines, have %d", end, want, have)
 		}
 	}

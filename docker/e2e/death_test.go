@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -185,6 +186,30 @@ func host(t *testing.T, verb string) {
 	}
 }
 
+// postUntilItIsGone posts events until the container is gone, and then tells which were accepted.
+func (s *stack) postUntilItIsGone(name string) <-chan []string {
+	accepted, begun := make(chan []string, 1), make(chan struct{})
+	go func() {
+		var ids []string
+		for i := 0; ; i++ {
+			id := fmt.Sprintf("%s-%d", name, i)
+			status, _ := s.request("POST", "/events", `{"id":"`+id+`"}`)
+			if status != http.StatusAccepted {
+				break
+			}
+			if ids = append(ids, id); len(ids) == 10 {
+				close(begun)
+			}
+		}
+		if len(ids) < 10 {
+			close(begun)
+		}
+		accepted <- ids
+	}()
+	<-begun
+	return accepted
+}
+
 func TestTheHostLosesPowerAndReboots(t *testing.T) {
 	if os.Getenv("DOCKER_HOST_TOOL") == "" {
 		t.Skip("DOCKER_HOST_TOOL names no tool that can play a power cut and a reboot of this host")
@@ -197,6 +222,7 @@ func TestTheHostLosesPowerAndReboots(t *testing.T) {
 		{"down", `"msg":"last run"`},
 	} {
 		before := s.inspect("{{.State.StartedAt}}")
+		accepted := s.postUntilItIsGone("load-" + c.down)
 		host(t, c.down)
 		began := time.Now()
 		host(t, "boot")
@@ -204,5 +230,16 @@ func TestTheHostLosesPowerAndReboots(t *testing.T) {
 		s.process("after-" + c.down)
 		t.Logf("%s: engine started to the next event processed: %v", c.down, time.Since(began).Round(time.Millisecond))
 		s.awaitLog(c.told, 1)
+		ids := <-accepted
+		for _, id := range ids {
+			s.until("the accepted event "+id+" is processed", func() bool {
+				_, answer := s.request("GET", "/events/"+id, "")
+				return strings.Contains(answer, `"processed"`)
+			})
+		}
+		t.Logf("%s: all of %d events that were accepted until then are processed", c.down, len(ids))
+		if len(ids) < 10 {
+			t.Errorf("want a test in the middle of the work, have %d events", len(ids))
+		}
 	}
 }

@@ -49,14 +49,21 @@ func run(args []string, out io.Writer) int {
 		return 1
 	}
 	defer push.Close()
-	if err := within(func(ctx context.Context) error { return push.Connect(ctx, *addr) }); err != nil {
-		fmt.Fprintln(out, "[naughty_worker] No monitor:", err)
+	connect := func(ctx context.Context) error { return push.Connect(ctx, *addr) }
+	alone := within(connect)
+	if alone != nil {
+		fmt.Fprintln(out, "[naughty_worker] No monitor:", alone)
 	}
 	for {
 		work := time.Duration(random.Float64() * float64(*longest))
 		fmt.Fprintf(out, "[naughty_worker] Working (sleeping) for %.3f seconds.\n", work.Seconds())
 		<-time.After(work)
-		_ = within(func(ctx context.Context) error { return push.Send(ctx, nil) }) // nobody there: it works on
+		if alone != nil { // nobody there: it works on, and one that was slow to answer is found later
+			alone = within(connect)
+		}
+		if alone == nil {
+			_ = within(func(ctx context.Context) error { return push.Send(ctx, nil) })
+		}
 		switch {
 		case random.Float64() < crashShare:
 			fmt.Fprintln(out, "[naughty_worker] Randomly crashing ...")

@@ -24,12 +24,14 @@ type ctl struct {
 	JSON   bool     `name:"json" help:"Print the answer as JSON."`
 	Status struct{} `cmd:"" help:"How the app is."`
 
-	Workers  struct{} `cmd:"" help:"Each worker: what it does, since when, how often it was restarted."`
-	Sockets  struct{} `cmd:"" help:"Each open socket: whose, and where in the code it was made."`
-	Loglevel struct {
+	Workers      struct{} `cmd:"" help:"Each worker: what it does, since when, how often it was restarted."`
+	Sockets      struct{} `cmd:"" help:"Each open socket: whose, and where in the code it was made."`
+	Dependencies struct{} `cmd:"" help:"Each dependency: how it is, since when, its breaker, its last error."`
+	Loglevel     struct {
 		Level string `arg:"" optional:"" help:"debug, info, warn or error; without one, the present level is shown."`
 	} `cmd:"" help:"Show or change the log level. It lasts until the app ends."`
 	Queue queueCtl `cmd:"" help:"The events: how many, and those that could not be handled."`
+	Chaos chaosCtl `cmd:"" help:"Make something fail on purpose, to see what the app does."`
 	Dump  struct{} `cmd:"" help:"Write a state dump to the log and the data folder, without stopping the app."`
 }
 
@@ -44,11 +46,14 @@ func (p *program) ask(command string, c *commands) error {
 	s := p.cfg.settings()
 	ctx := context.Background() // every call has a deadline of its own, and Ctrl-C ends the process
 	if command == "health" {
-		return p.probe(ctx, s.Web.Addr, c.Health.Timeout)
+		return p.probe(ctx, s, c.Health.Timeout)
 	}
 	client := control.NewClient(s.Control.Socket)
 	if rest, ok := strings.CutPrefix(command, "ctl queue "); ok {
 		return p.askQueue(ctx, client, rest, c.Ctl.JSON, &c.Ctl.Queue)
+	}
+	if rest, ok := strings.CutPrefix(command, "ctl chaos "); ok {
+		return p.askChaos(ctx, client, rest, c.Ctl.JSON, &c.Ctl.Chaos)
 	}
 	switch command {
 	case "ctl status":
@@ -57,6 +62,8 @@ func (p *program) ask(command string, c *commands) error {
 		return get(ctx, p, client, c.Ctl.JSON, "/workers", printWorkers)
 	case "ctl sockets":
 		return get(ctx, p, client, c.Ctl.JSON, "/sockets", printSockets)
+	case "ctl dependencies":
+		return get(ctx, p, client, c.Ctl.JSON, "/dependencies", printDependencies)
 	case "ctl loglevel":
 		return get(ctx, p, client, c.Ctl.JSON, "/loglevel", func(w io.Writer, l level) { fmt.Fprintln(w, l.Level) })
 	case "ctl loglevel <level>":
@@ -106,6 +113,9 @@ func printStatus(w io.Writer, s status) {
 	row("restarts", fmt.Sprintf("%d by the monitor", s.Restarts))
 	row("uptime", time.Duration(s.Uptime*float64(time.Second)).Round(time.Second))
 	row("listens", s.Listens)
+	if s.TLS != nil {
+		row("certificate", fmt.Sprintf("%s, expires %s", s.TLS.Subject, s.TLS.Expires.Format(time.DateOnly)))
+	}
 	row("log level", s.LogLevel)
 	row("logs", s.Logs)
 	row("log lines lost", fmt.Sprintf("%d dropped by syslog, %d repeats left out, %d cut", s.LogStats.Dropped, s.LogStats.Suppressed, s.LogStats.Truncated))
@@ -144,14 +154,16 @@ func printSockets(w io.Writer, list []zmq.SocketInfo) {
 const maxHealth = 1 << 20
 
 // probe asks /healthz, as an outside observer would.
-func (p *program) probe(ctx context.Context, addr string, timeout time.Duration) error {
+func (p *program) probe(ctx context.Context, s *Settings, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(addr)+"/healthz", nil)
+	addr := s.Web.Addr
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.scheme()+"://"+reachable(addr)+"/healthz", nil)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
-	client := http.Client{Timeout: timeout}
+	dialer := net.Dialer{Timeout: timeout}
+	client := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext, TLSClientConfig: s.knows(ctx)}}
 	answer, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("the app does not answer: %w", err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/control"
+	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/logging"
@@ -51,15 +52,16 @@ func (rt *Runtime) Check(name string, ask func() (any, error)) {
 
 // health is what /healthz answers, and a part of the control socket's status.
 type health struct {
-	Status   string                 `json:"status"` // starting, ok, degraded, draining, failing
+	Status   string                 `json:"status"` // starting, ok, degraded, draining, failing; on /readyz also waiting, for a dependency
 	Problems []string               `json:"problems,omitempty"`
 	Uptime   float64                `json:"uptime_seconds"`
 	Workers  map[string]nanny.State `json:"workers"`
 	Parts    map[string]any         `json:"parts,omitempty"`
+	Depends  []depend.Health        `json:"dependencies,omitempty"`
 }
 
 func (rt *Runtime) health() health {
-	h := health{Status: "ok", Uptime: time.Since(rt.began).Seconds(), Workers: map[string]nanny.State{}, Parts: map[string]any{}}
+	h := health{Status: "ok", Uptime: time.Since(rt.began).Seconds(), Workers: map[string]nanny.State{}, Parts: map[string]any{}, Depends: rt.depends.List()}
 	for _, s := range rt.nanny.Workers() {
 		h.Workers[s.Name] = s.State
 	}
@@ -72,7 +74,7 @@ func (rt *Runtime) health() health {
 		}
 	}
 	switch {
-	case rt.life.Closing():
+	case rt.life.Leaving().Err() != nil:
 		h.Status = "draining"
 	case !started:
 		h.Status = "starting"
@@ -98,6 +100,9 @@ func (rt *Runtime) serveHealth(w http.ResponseWriter, r *http.Request) {
 
 func (rt *Runtime) serveReady(w http.ResponseWriter, r *http.Request) {
 	h, status := rt.health(), http.StatusOK
+	if err := rt.depends.Err(); err != nil && h.Status == "ok" {
+		h.Status, h.Problems = "waiting", append(h.Problems, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
 	if h.Status != "ok" {
 		status = http.StatusServiceUnavailable
 	}
@@ -112,6 +117,7 @@ type status struct {
 	Restarts int           `json:"monitor_restarts"`
 	Started  time.Time     `json:"started"`
 	Listens  string        `json:"listens,omitempty"`
+	TLS      *shown        `json:"tls,omitempty"`
 	LogLevel string        `json:"log_level"`
 	Logs     string        `json:"logs"`
 	LogStats logging.Stats `json:"log_stats"`
@@ -144,10 +150,13 @@ func (rt *Runtime) commands(s *control.Server) {
 	}
 	answer("GET /status", func(*http.Request) (any, error) { return rt.status(), nil })
 	answer("GET /workers", func(*http.Request) (any, error) { return rt.nanny.Workers(), nil })
+	answer("GET /dependencies", func(*http.Request) (any, error) { return rt.depends.List(), nil })
 	answer("GET /sockets", func(*http.Request) (any, error) { return rt.ZMQ.Sockets(), nil })
 	answer("GET /loglevel", func(*http.Request) (any, error) { return rt.level(), nil })
 	answer("POST /loglevel", func(r *http.Request) (any, error) { return rt.setLevel(r.Body) })
 	rt.queueCommands(answer)
+	s.Handle("POST /backup", http.HandlerFunc(rt.serveBackup))
+	rt.chaosCommands(answer)
 	answer("POST /dump", func(*http.Request) (any, error) {
 		file, err := rt.life.Dump("app ctl dump")
 		return dumped{file}, err
@@ -160,6 +169,7 @@ func (rt *Runtime) status() status {
 	defer rt.mu.Unlock()
 	if rt.addr != nil {
 		s.Listens = rt.addr.String()
+		s.TLS = shownOf(rt.certificate())
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package base
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,8 +13,10 @@ import (
 	"sync"
 	"time"
 
+	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/control"
+	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/heartbeat"
 	"example.com/base-app/pkg/lifecycle"
@@ -40,33 +43,40 @@ type Runtime struct {
 	Log      *slog.Logger
 	ZMQ      *zmq.Context // for the workers' sockets
 	Build    Build
+	Chaos    *chaos.Chaos // fault injection, for the app to declare points of its own and to pass them
 	// Telemetry measures; nil if nothing is switched on, which its methods don't mind.
 	Telemetry *telemetry.Telemetry
 
-	began time.Time
-	logs  *logging.Log
-	life  *lifecycle.Life
-	nanny *nanny.Nanny
+	began   time.Time
+	logs    *logging.Log
+	life    *lifecycle.Life
+	nanny   *nanny.Nanny
+	depends *depend.Registry
 
-	mu      sync.Mutex
-	folder  *lifecycle.Folder // nil until it is open
-	addr    net.Addr          // nil until Serve
-	started bool
-	checks  []check
-	queue   *queue.Queue // nil until OpenQueue
+	mu     sync.Mutex
+	folder *lifecycle.Folder // nil until it is open
+	addr   net.Addr          // nil until Serve
+	// certificate returns the one that is shown, nil without TLS; it is nil itself until Serve.
+	certificate func() *x509.Certificate
+	started     bool
+	checks      []check
+	queue       *queue.Queue // nil until OpenQueue
 }
 
 func newRuntime(s *Settings, build Build, logs *logging.Log, tel *telemetry.Telemetry, signals *lifecycle.Signals) *Runtime {
 	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, Telemetry: tel, began: time.Now(), logs: logs}
-	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Observe: tel.Socket()})
 	rt.life = lifecycle.New(lifecycle.Options{
 		Log: rt.Log, Grace: s.Shutdown.Grace, Signals: signals,
 		Hangup:   func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
+		Delay:    rt.drainDelay,
 		Debug:    func() { rt.logs.SetLevel(slog.LevelDebug) },
 		Sections: rt.sections(),
 	})
 	ctx := rt.life.Context()
 	rt.nanny = nanny.New(telemetry.NewContext(ctx, tel), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Report: rt.failed("worker"), Fail: func(err error) { rt.life.Stop(err) }})
+	rt.openChaos(ctx)
+	rt.depends = depend.New(depend.Options{Log: rt.Log, Observer: tel.Dependencies(), Fault: rt.Chaos.Hit})
+	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Observe: tel.Socket(), Fault: rt.Chaos.Step})
 	rt.terminateSockets(ctx)
 	return rt
 }
@@ -90,7 +100,7 @@ func (rt *Runtime) Context() context.Context { return rt.life.Context() }
 // Go starts fn as the worker called name; see nanny.Go. What goes wrong (a name given twice) ends the process.
 // While shutting down nothing is started.
 func (rt *Runtime) Go(name string, fn nanny.Func, opts ...nanny.Option) {
-	if err := rt.nanny.Go(name, fn, opts...); err != nil && !errors.Is(err, nanny.ErrClosing) {
+	if err := rt.nanny.Go(name, rt.Chaos.Worker(name, fn), opts...); err != nil && !errors.Is(err, nanny.ErrClosing) {
 		rt.life.Stop(err)
 	}
 }
@@ -103,6 +113,9 @@ func (rt *Runtime) OnStop(name string, budget time.Duration, fn func(context.Con
 	rt.life.OnStop(name, budget, fn)
 }
 
+// webWorker is the worker that serves WEB_ADDR.
+const webWorker = "web"
+
 // Serve binds WEB_ADDR and serves the app's routes there, with /healthz, /readyz and /version beside them, as the
 // worker "web". An address that can't be bound ends the process.
 func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
@@ -111,16 +124,17 @@ func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
 	mux.HandleFunc("GET /readyz", rt.serveReady)
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, r *http.Request) { web.WriteJSON(w, r, http.StatusOK, rt.about()) })
 	routes(mux)
-	server, err := web.Listen(rt.Context(), web.Options{Addr: rt.Settings.Web.Addr, Handler: mux, Log: rt.Log, WithAttrs: logging.With, Trace: rt.Telemetry.Server(), Report: rt.failed("web")})
+	server, err := web.Listen(rt.Context(), rt.webOptions(mux))
 	if err != nil {
 		rt.life.Stop(err)
 		return
 	}
 	rt.mu.Lock()
-	rt.addr = server.Addr()
+	rt.addr, rt.certificate = server.Addr(), server.Certificate
 	rt.mu.Unlock()
-	rt.Log.Info("listening", "url", "http://"+server.Addr().String())
-	if err := rt.nanny.Go("web", server.Serve); errors.Is(err, nanny.ErrClosing) {
+	context.AfterFunc(rt.life.Leaving(), server.HangUp)
+	rt.Log.Info("listening", "url", rt.Settings.scheme()+"://"+server.Addr().String())
+	if err := rt.nanny.Go(webWorker, rt.Chaos.Worker(webWorker, server.Serve)); errors.Is(err, nanny.ErrClosing) {
 		_ = server.Serve(rt.Context()) // with a context that has ended it closes the listener
 	} else if err != nil {
 		rt.life.Stop(err)

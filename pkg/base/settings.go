@@ -3,6 +3,7 @@ package base
 import (
 	"cmp"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,7 +32,16 @@ type Settings struct {
 	DataDir string `envconfig:"DATA_DIR" default:"./data" desc:"folder for the queue, the lock, the last exit, dumps and crash reports; one process uses it at a time"`
 	Web     struct {
 		Addr string `envconfig:"WEB_ADDR" default:"127.0.0.1:8080" desc:"host:port for events and health; :8080 means all addresses, port 0 a free one"`
+
+		Rate    int            `envconfig:"WEB_RATE" default:"1000" min:"0" max:"1000000" desc:"requests a second that one client may make on one route; 0 means any number. Too low refuses honest clients with 429, too high lets one of them take all the capacity"`
+		Burst   int            `envconfig:"WEB_BURST" default:"2000" min:"1" max:"1000000" desc:"requests that a client may make at once after a pause; a batch counts as one"`
+		Proxies []netip.Prefix `envconfig:"WEB_TRUSTED_PROXIES" desc:"networks of the proxies in front, 10.0.0.0/8,fd00::/8 or 192.0.2.7/32: who the client is stands in their X-Forwarded-For; empty means that nobody's counts"`
+		TLSCert string         `envconfig:"WEB_TLS_CERT_FILE" desc:"certificate chain for TLS, as PEM; empty means no TLS. It is read anew when it changes"`
+		TLSKey  string         `envconfig:"WEB_TLS_KEY_FILE" desc:"private key of that certificate, as PEM"`
 	} `group:"WEB"`
+	Drain struct {
+		Delay time.Duration `envconfig:"DRAIN_DELAY" default:"0s" max:"15s" desc:"how long the app goes on working after TERM, while /readyz says no already, so that a load balancer stops sending; at most half of SHUTDOWN_GRACE. 2s behind a balancer that asks each second; where nobody asks it only delays the end"`
+	} `group:"DRAIN"`
 	Metrics struct {
 		Addr string `envconfig:"METRICS_ADDR" desc:"host:port where Prometheus finds /metrics, 127.0.0.1:9464 for example; empty or off means nowhere"`
 	} `group:"METRICS"`
@@ -76,8 +86,14 @@ type Settings struct {
 		LastReason string `envconfig:"MONITOR_LAST_REASON" desc:"why the last time; the monitor sets it itself"`
 	} `group:"MONITOR"`
 	Healthchecks struct {
-		PingURL config.Secret `envconfig:"HC_PING_URL" desc:"the check that the container's cron pings every five minutes (healthchecks.io or alike); empty means none. The app itself doesn't use it"`
+		PingURL       config.Secret `envconfig:"HC_PING_URL" desc:"the check that the container's cron pings every five minutes (healthchecks.io or alike); empty means none. The app itself doesn't use it"`
+		BackupPingURL config.Secret `envconfig:"HC_BACKUP_PING_URL" desc:"the check that the container's cron pings after the daily backup and its verification; empty means none. The app itself doesn't use it"`
 	} `group:"HC"`
+	Backup struct {
+		Dir       string `envconfig:"BACKUP_DIR" desc:"folder that app backup keeps its files in; empty means backups in DATA_DIR"`
+		SecondDir string `envconfig:"BACKUP_SECOND_DIR" desc:"folder for a copy of each backup, on another disk or machine; it must be there, and only this app may use it. Empty means no copy"`
+		Keep      int    `envconfig:"BACKUP_KEEP" default:"7" min:"1" max:"1000" desc:"how many backups stay in each folder; the oldest is removed when a new one is whole"`
+	} `group:"BACKUP"`
 	Shutdown struct {
 		Grace time.Duration `envconfig:"SHUTDOWN_GRACE" default:"30s" min:"10ms" max:"30s" desc:"how long a shutdown may take until it is explained by a dump; the forced end follows 5s later, and the supervisors' longer times are made for at most 30s"`
 	} `group:"SHUTDOWN"`
@@ -94,6 +110,7 @@ func (s *Settings) resolve() {
 	s.Device = cmp.Or(s.Device, "unknown")
 	s.Workers = cmp.Or(s.Workers, runtime.GOMAXPROCS(0))
 	s.Control.Socket = cmp.Or(s.Control.Socket, filepath.Join(s.DataDir, "control.sock"))
+	s.Backup.Dir = cmp.Or(s.Backup.Dir, filepath.Join(s.DataDir, "backups"))
 }
 
 // Configuration is a pointer to a struct that embeds Settings.

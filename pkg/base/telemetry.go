@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/config"
+	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/nanny"
@@ -54,7 +55,10 @@ func newTelemetry(s *Settings, build Build, log *slog.Logger) (*telemetry.Teleme
 
 func (s *Settings) servesMetrics() bool { return s.Metrics.Addr != "" && s.Metrics.Addr != metricsOff }
 
-// openTelemetry has the runtime's own state measured, and serves Prometheus as the worker "metrics".
+// metricsWorker is the worker that serves METRICS_ADDR.
+const metricsWorker = "metrics"
+
+// openTelemetry has the runtime's own state measured, and serves Prometheus as a worker.
 func (rt *Runtime) openTelemetry() error {
 	if rt.Telemetry == nil {
 		return nil
@@ -74,7 +78,7 @@ func (rt *Runtime) openTelemetry() error {
 	}
 	rt.Log.Info("serving metrics", "url", "http://"+l.Addr().String()+"/metrics")
 	server := web.New(l, web.Options{Handler: h, Log: rt.Log, Level: func(*http.Request, int) slog.Level { return slog.LevelDebug }})
-	if err := rt.nanny.Go("metrics", server.Serve); errors.Is(err, nanny.ErrClosing) {
+	if err := rt.nanny.Go(metricsWorker, rt.Chaos.Worker(metricsWorker, server.Serve)); errors.Is(err, nanny.ErrClosing) {
 		return server.Serve(rt.Context()) // with a context that has ended it closes the listener
 	} else if err != nil {
 		return err
@@ -91,6 +95,7 @@ func (rt *Runtime) failed(where string) func(context.Context, *fault.Error) {
 func (rt *Runtime) measure(ctx context.Context, put telemetry.Put) {
 	put("monitor_restarts", float64(rt.Settings.Monitor.Restarts))
 	measureWorkers(rt.nanny.Workers(), put)
+	measureDependencies(rt.depends.List(), put)
 	s := rt.logs.Stats()
 	for reason, n := range map[string]uint64{"dropped": s.Dropped, "suppressed": s.Suppressed, "truncated": s.Truncated} {
 		put("log_lines_lost", float64(n), reason)
@@ -131,6 +136,14 @@ func measureWorkers(list []nanny.Status, put telemetry.Put) {
 	put("worker_restarts", restarts)
 }
 
+// measureDependencies tells the state of the breakers. Their names are few: the registry is bounded.
+func measureDependencies(list []depend.Health, put telemetry.Put) {
+	for _, d := range list {
+		put("dependency_breaker_open", map[depend.Breaker]float64{depend.HalfOpen: 0.5, depend.Open: 1}[d.Breaker], d.Name)
+		put("dependency_calls_in_flight", float64(d.InFlight), d.Name)
+	}
+}
+
 func measureQueue(ctx context.Context, q *queue.Queue, put telemetry.Put) {
 	s, err := q.Stats(ctx)
 	available := 1.0
@@ -157,7 +170,11 @@ type Events struct {
 func (q *Events) Publish(ctx context.Context, events ...event.Event) ([]queue.Accepted, error) {
 	events, end := q.telemetry.Publish(ctx, events)
 	answers, err := q.Queue.Publish(ctx, events...)
-	end(err)
+	id := ""
+	if len(answers) == 1 {
+		id = answers[0].ID
+	}
+	end(id, err)
 	return answers, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/config"
+	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/queue"
@@ -59,11 +60,22 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		client, err := rt.Client("partner", depend.Policy{})
+		if err != nil {
+			return err
+		}
+		flaky, err := rt.Depend("flaky", depend.Policy{Failures: 1})
+		if err != nil {
+			return err
+		}
+		for range 2 { // the first failure opens the breaker, which refuses the second call
+			_ = flaky.Do(rt.Context(), func(context.Context) error { return depend.Failure(io.ErrUnexpectedEOF) })
+		}
 		rt.Serve(func(mux *http.ServeMux) {
 			mux.HandleFunc("GET /broken", func(http.ResponseWriter, *http.Request) { panic("boom") })
 			mux.HandleFunc("GET /call", func(w http.ResponseWriter, r *http.Request) {
 				out, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, partner.URL, nil)
-				answer, err := rt.Telemetry.Client("partner")(&http.Transport{DisableKeepAlives: true}).RoundTrip(out)
+				answer, err := client.Do(out)
 				if err != nil {
 					t.Error(err)
 					return
@@ -108,6 +120,7 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 	}
 	for _, want := range []string{`build_info{commit="",deployment="blue",go="go`, `last_exit_info{code="0",kind="stopped"} 1`, "events_accepted_total 1", "events_processed_total 1",
 		`uncaught_exceptions_total{kind="panic",where="web"} 1`, "queue_available 1", "workers_stalled 0", `zmq_recv_duration_seconds_count{endpoint="inproc://x"} 1`,
+		`dependency_tries_refused_total{dependency="flaky",reason="open"} 1`, `dependency_breaker_changes_total{dependency="flaky",state="open"} 1`, `dependency_breaker_open{dependency="flaky"} 1`,
 		`client_request_latency_count{destination="partner",origin="base-app"} 1`, `request_count_total{endpoint="/call",method="GET",service="base-app",status="200"} 1`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("want %s", want)

@@ -7,6 +7,10 @@
 //	                                      │  └──► dump: who delays it, with stacks ──► after 5 s more, forced: 70
 //	                                      └─ a second TERM or INT: dump and forced at once
 //
+// With Options.Delay a TERM or INT closes the latch only after a while, in which everything goes on but Leaving has
+// ended: for load balancers to notice. The grace counts from the signal; another signal closes the latch at once, and
+// so does any other cause.
+//
 // While closing, the context of Run's body has ended; when the body has returned, the hooks run, last registered
 // first, each with a budget. A worker that was found stuck is not waited for: the dump is written at once, and the
 // end comes within a second. The goroutine that calls Run does nothing but wait for timers and channels, so that
@@ -47,7 +51,10 @@ type Options struct {
 	Grace   time.Duration // until the dump; the forced end follows 5 s later; 0: DefaultGrace
 	Signals *Signals      // armed by Arm; nil: no signal is handled
 	Hangup  func()        // SIGHUP
-	Debug   func()        // called before the dump of a slow shutdown: switch the log to debug
+	// Delay is asked, at the first TERM or INT, how long to go on before the latch closes; at most half of Grace is taken.
+	// It must not block. Nil: not at all.
+	Delay func() time.Duration
+	Debug func() // called before the dump of a slow shutdown: switch the log to debug
 
 	// Sections are what the dump tells beyond what this package knows. Each is asked in a goroutine of its own
 	// and left out with a remark if it doesn't answer within half a second.
@@ -61,7 +68,11 @@ type Life struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	leaving context.Context // ends before ctx does, or with it
+	leave   context.CancelFunc
+
 	mu     sync.Mutex
+	asked  time.Time // by a signal that is followed by a delay; zero: not so
 	closed time.Time
 	hooks  []*hook
 
@@ -80,6 +91,7 @@ func New(o Options) *Life {
 	}
 	l := &Life{opts: o, began: time.Now(), tracing: true}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.leaving, l.leave = context.WithCancel(l.ctx)
 	return l
 }
 
@@ -138,7 +150,8 @@ func (l *Life) Run(body func(context.Context) error) Exit {
 	go func() { defer close(announced); l.announce(cause) }()
 	recorder := l.startRecorder(done)
 
-	dump, force := time.NewTimer(l.opts.Grace), time.NewTimer(l.opts.Grace+forceAfter)
+	grace := l.opts.Grace - l.spent()
+	dump, force := time.NewTimer(grace), time.NewTimer(grace+forceAfter)
 	defer dump.Stop()
 	defer force.Stop()
 	var explained <-chan struct{}

@@ -28,6 +28,13 @@ type holder struct {
 	Run     string    `json:"run"`
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
+	// Borrower is a process that holds the lock and is no run of the app: the rest is still about the last run.
+	Borrower *borrower `json:"borrower,omitempty"`
+}
+
+type borrower struct {
+	PID int    `json:"pid"`
+	For string `json:"for"`
 }
 
 const lockFile = "lock"
@@ -54,7 +61,40 @@ func OpenFolder(dir string) (*Folder, error) {
 	return folder, nil
 }
 
+// BorrowFolder locks dir as OpenFolder does, for a command that needs what is in it to be left alone for a while, and
+// is no run: the next one still learns how the last one ended. The errors are the same; purpose is what an app is told
+// that wants to start meanwhile.
+func BorrowFolder(dir, purpose string) (*Folder, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, unusable(dir, err)
+	}
+	folder := &Folder{Dir: dir, lock: f}
+	if err := folder.flock(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	mine := folder.prev
+	mine.Borrower = &borrower{os.Getpid(), purpose}
+	if err := folder.say(mine); err != nil {
+		f.Close()
+		return nil, unusable(dir, err)
+	}
+	return folder, nil
+}
+
 func (f *Folder) take() error {
+	if err := f.flock(); err != nil {
+		return err
+	}
+	if err := f.say(holder{Run: f.Run, PID: os.Getpid(), Started: time.Now().UTC()}); err != nil {
+		return unusable(f.Dir, err)
+	}
+	return nil
+}
+
+// flock takes the lock and reads what it says of the last owner.
+func (f *Folder) flock() error {
 	err := syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	data, readErr := io.ReadAll(io.LimitReader(f.lock, 4096))
 	if readErr == nil {
@@ -62,7 +102,9 @@ func (f *Folder) take() error {
 	}
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		who := "another process"
-		if f.prev.PID > 0 {
+		if b := f.prev.Borrower; b != nil {
+			who = fmt.Sprintf("process %d (%s)", b.PID, b.For)
+		} else if f.prev.PID > 0 {
 			who = fmt.Sprintf("process %d, which runs since %s,", f.prev.PID, f.prev.Started.Local().Format(time.DateTime))
 		}
 		return fault.Config("stop it, or give this one a data folder of its own with DATA_DIR",
@@ -71,14 +113,16 @@ func (f *Folder) take() error {
 	if err != nil {
 		return unusable(f.Dir, err)
 	}
-	mine, err := json.Marshal(holder{Run: f.Run, PID: os.Getpid(), Started: time.Now().UTC()})
-	if err == nil {
-		err = errors.Join(f.lock.Truncate(0), writeAt(f.lock, append(mine, '\n')))
-	}
-	if err != nil {
-		return unusable(f.Dir, err)
-	}
 	return nil
+}
+
+// say writes who holds the lock.
+func (f *Folder) say(h holder) error {
+	mine, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.lock.Truncate(0), writeAt(f.lock, append(mine, '\n')))
 }
 
 func writeAt(f *os.File, data []byte) error {

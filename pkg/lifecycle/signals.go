@@ -1,16 +1,13 @@
 package lifecycle
 
 import (
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
-
-	"example.com/base-app/pkg/fault"
 )
 
-// Signals are the signals that a Life handles: TERM and INT stop the process, the second of them at once; HUP
-// calls Options.Hangup; USR1 writes a dump and goes on. PIPE, which comes when whoever read the log is gone, is passed
+// Signals are the signals that a Life handles: TERM and INT stop the process, after Options.Delay if there is
+// one, which another of them cuts short; the next is for an end at once. HUP calls Options.Hangup; USR1 writes a dump and goes on. PIPE, which comes when whoever read the log is gone, is passed
 // over: the app outlives its log. QUIT keeps Go's meaning, all stacks and exit code 2.
 type Signals struct{ c chan os.Signal }
 
@@ -29,25 +26,23 @@ func Arm() *Signals {
 func (s *Signals) Disarm() { signal.Stop(s.c) }
 
 func (l *Life) listen(s *Signals, second chan<- os.Signal, done <-chan struct{}) {
+	var d departure
 	for {
 		select {
 		case <-done:
 			return
+		case <-d.over:
+			l.Stop(d.cause)
 		case sig := <-s.c:
-			l.signal(sig, second)
+			l.signal(sig, &d, second)
 		}
 	}
 }
 
-func (l *Life) signal(sig os.Signal, second chan<- os.Signal) {
+func (l *Life) signal(sig os.Signal, d *departure, second chan<- os.Signal) {
 	switch sig {
 	case syscall.SIGTERM, syscall.SIGINT:
-		if !l.Stop(&fault.Error{Kind: fault.KindStopped, Err: fmt.Errorf("signal %s", name(sig))}) {
-			select {
-			case second <- sig:
-			default:
-			}
-		}
+		l.ask(sig, d, second)
 	case syscall.SIGHUP:
 		if l.opts.Hangup != nil {
 			go l.opts.Hangup() // it logs, and the log may block

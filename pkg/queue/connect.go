@@ -2,12 +2,10 @@ package queue
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
 	"example.com/base-app/pkg/fault"
@@ -18,7 +16,9 @@ import (
 const (
 	dialTime      = 2 * time.Second        // to connect to one node
 	reconnectWait = 250 * time.Millisecond // between two rounds of trying the nodes
-	pingInterval  = 5 * time.Second        // a node that stands still is left after two of them
+	pingInterval  = 2 * time.Second        // a node that stands still is left after two of them
+	// maxRefused is how often a server may refuse the connection: one that just starts or ends may do so once.
+	maxRefused = 3
 	// maxMessage is what the server must take in one message: an event of 1 MiB with its envelope.
 	maxMessage = 2 << 20
 	// oldestServer is the first with atomic batches.
@@ -29,6 +29,7 @@ const (
 type reachable struct {
 	since time.Time
 	err   error // nil while connected
+	told  bool
 }
 
 // connect starts the server in this process, or finds the cluster.
@@ -39,17 +40,19 @@ func (q *Queue) connect(ctx context.Context) error {
 	}
 	url := q.opts.URL
 	if url == "" {
-		if q.server, err = startEmbedded(ctx, q.opts, q.doom); err != nil {
+		if q.server, err = startEmbedded(ctx, q.opts, q.slots.clean, q.doom); err != nil {
 			return err
 		}
 		options, url = append(options, nats.InProcessServer(q.server)), "embedded"
 	}
-	for {
+	for refused := 0; ; {
 		if q.nc, err = nats.Connect(url, options...); err == nil {
 			break
 		}
-		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) {
-			return fault.Config("check QUEUE_CREDENTIALS_FILE", fmt.Errorf("queue: connect: %w", err))
+		if wrong := connectError(err); wrong != nil {
+			if refused++; refused == maxRefused {
+				return wrong
+			}
 		}
 		select {
 		case <-time.After(reconnectWait):
@@ -75,32 +78,23 @@ func (q *Queue) natsOptions() ([]nats.Option, error) {
 		nats.ReconnectHandler(func(nc *nats.Conn) { q.found(nc.ConnectedServerName()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { q.log.Warn("queue: connection", "error", err) }),
 	}
-	o := q.opts
-	if o.Credentials != "" {
-		options = append(options, nats.UserCredentials(o.Credentials))
-	}
-	if o.CA == "" && o.Cert == "" && o.Key == "" {
+	if q.opts.URL == "" {
 		return options, nil
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CA != "" {
-		pem, err := os.ReadFile(o.CA)
-		if err != nil {
-			return nil, fault.Config("check QUEUE_TLS_CA_FILE", fmt.Errorf("queue: %w", err))
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fault.Config("check QUEUE_TLS_CA_FILE", fmt.Errorf("queue: %s holds no certificate", o.CA))
-		}
+	if err := checkURL(q.opts.URL); err != nil {
+		return nil, err
 	}
-	if o.Cert != "" || o.Key != "" {
-		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
-		if err != nil {
-			return nil, fault.Config("check QUEUE_TLS_CERT_FILE and QUEUE_TLS_KEY_FILE", fmt.Errorf("queue: %w", err))
+	if file := q.opts.Credentials; file != "" {
+		if err := checkCredentials(file); err != nil {
+			return nil, err
 		}
-		t.Certificates = []tls.Certificate{pair}
+		options = append(options, nats.UserCredentials(file))
 	}
-	return append(options, nats.Secure(t)), nil
+	t, err := q.opts.tlsConfig()
+	if t != nil {
+		options = append(options, nats.Secure(t))
+	}
+	return options, err
 }
 
 func (q *Queue) lost(err error) {
@@ -116,6 +110,7 @@ func (q *Queue) lost(err error) {
 
 func (q *Queue) found(name string) {
 	q.reach.Store(&reachable{since: time.Now()})
+	q.starved.Store(nil)
 	q.log.Info("queue: connected again", "server", name)
 	q.flight.refetch()
 }
@@ -138,10 +133,47 @@ const (
 	doneShare, deadShare, triesShare = 8, 4, 16
 )
 
-// createStreams makes what is not there, and changes what is to the present settings.
+// createStreams makes what is not there, and changes what is to the present settings. What fits already is left alone:
+// a change writes files, for which there may be no room.
 func (q *Queue) createStreams(ctx context.Context) error {
+	configs := q.streams()
+	errs := make([]error, len(configs))
+	var made sync.WaitGroup
+	for i, c := range configs {
+		made.Go(func() { errs[i] = q.madeStream(ctx, c) })
+	}
+	made.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	c, err := retried(ctx, q, q.createConsumer)
+	if err != nil {
+		return q.createError(consumerName, err)
+	}
+	q.made.since = c.CachedInfo().Created
+	return nil
+}
+
+// madeStream makes one of them, and waits for a leader.
+func (q *Queue) madeStream(ctx context.Context, c jetstream.StreamConfig) error {
+	stream, err := retried(ctx, q, func(ctx context.Context) (jetstream.Stream, error) { return q.createStream(ctx, c) })
+	switch {
+	case err != nil:
+		return q.createError(c.Name, err)
+	case !stream.CachedInfo().Config.AllowAtomicPublish:
+		return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
+	case c.Name == streamEvents && !q.slots.clean:
+		q.doubt.Store(stream.CachedInfo().State.LastSeq)
+	}
+	return nil
+}
+
+// streams are the configurations by the settings.
+func (q *Queue) streams() []jetstream.StreamConfig {
 	o := q.opts
-	common := jetstream.StreamConfig{Storage: jetstream.FileStorage, Replicas: o.Replicas, AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: -1}
+	common := jetstream.StreamConfig{Storage: jetstream.FileStorage, Replicas: o.Replicas, AllowDirect: true, AllowAtomicPublish: true}
 	events := common
 	events.Name, events.Subjects, events.Retention = streamEvents, []string{"events.*"}, jetstream.WorkQueuePolicy
 	events.Discard, events.MaxBytes, events.Duplicates = jetstream.DiscardNew, o.MaxBytes, dedupWindow
@@ -154,21 +186,37 @@ func (q *Queue) createStreams(ctx context.Context) error {
 	tries := common
 	tries.Name, tries.Subjects, tries.MaxMsgsPerSubject = streamTries, []string{"tries.*"}, 1
 	tries.Discard, tries.MaxBytes = jetstream.DiscardOld, o.MaxBytes/triesShare
-	for _, c := range []jetstream.StreamConfig{events, done, dead, tries} {
-		stream, err := retried(ctx, func(ctx context.Context) (jetstream.Stream, error) { return q.js.CreateOrUpdateStream(ctx, c) })
-		if err != nil {
-			return q.createError(c.Name, err)
-		}
-		if !stream.CachedInfo().Config.AllowAtomicPublish {
-			return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
-		}
+	return []jetstream.StreamConfig{events, done, dead, tries}
+}
+
+func (q *Queue) createStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	stream, err := q.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return q.js.CreateStream(ctx, want)
 	}
-	var err error
-	q.consumer, err = retried(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
-		return q.js.CreateOrUpdateConsumer(ctx, streamEvents, jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy,
-			AckWait: o.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512})
-	})
-	return q.createError(consumerName, err)
+	if err != nil {
+		return nil, err
+	}
+	have := stream.CachedInfo().Config
+	if slices.Equal(have.Subjects, want.Subjects) && have.Retention == want.Retention && have.Storage == want.Storage && have.Discard == want.Discard &&
+		have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && max(have.MaxMsgsPerSubject, 0) == want.MaxMsgsPerSubject &&
+		(want.Duplicates == 0 || have.Duplicates == want.Duplicates) && have.Replicas == want.Replicas && have.AllowDirect && have.AllowAtomicPublish {
+		return stream, nil
+	}
+	return q.js.UpdateStream(ctx, want)
+}
+
+func (q *Queue) createConsumer(ctx context.Context) (jetstream.Consumer, error) {
+	want := jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.opts.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512}
+	c, err := q.js.Consumer(ctx, streamEvents, consumerName)
+	if err == nil {
+		if have := c.CachedInfo().Config; have.AckWait == want.AckWait && have.MaxDeliver == want.MaxDeliver && have.MaxAckPending == want.MaxAckPending && have.AckPolicy == want.AckPolicy {
+			return c, nil
+		}
+	} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, err
+	}
+	return q.js.CreateOrUpdateConsumer(ctx, streamEvents, want)
 }
 
 func (q *Queue) createError(name string, err error) error {
@@ -176,39 +224,24 @@ func (q *Queue) createError(name string, err error) error {
 		return nil
 	}
 	err = fmt.Errorf("create %s: %w", name, err)
-	if lacksStorage(err) {
-		return fault.Config("give the server room for all streams (max_file: 1.5 x QUEUE_MAX_BYTES), or lower QUEUE_MAX_BYTES", fmt.Errorf("queue: %w", err))
+	if q.server != nil {
+		if full := q.server.free(0); full != nil {
+			return fault.Config("free some space in DATA_DIR", fmt.Errorf("queue: %w: %w", full, err))
+		}
 	}
-	if final(err) {
-		return fault.Config("a stream of this name was made by somebody else, or QUEUE_MAX_BYTES doesn't fit what it holds", fmt.Errorf("queue: %w", err))
+	if hint := createHint(err); hint != "" {
+		return fault.Config(hint, fmt.Errorf("queue: %w", err))
 	}
 	return fault.Dependency("queue", err)
 }
 
-// final tells whether the server refused for a reason that stays. That too few nodes are there does not.
-func final(err error) bool {
-	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && api.Code < 500 && (api.ErrorCode != codeNoPeers || lacksStorage(err))
-}
-
-// JetStream's error codes for a stream that can't be placed.
-const (
-	codeNoPeers   = 10005
-	codeNoStorage = 10047
-)
-
-func lacksStorage(err error) bool {
-	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && (api.ErrorCode == codeNoStorage || api.ErrorCode == codeNoPeers && strings.Contains(api.Description, "insufficient storage"))
-}
-
 // retried calls fn until it succeeds, fails for good, or ctx ends: a cluster that just started has no leader yet.
-func retried[T any](ctx context.Context, fn func(context.Context) (T, error)) (T, error) {
+func retried[T any](ctx context.Context, q *Queue, fn func(context.Context) (T, error)) (T, error) {
 	for {
 		each, cancel := context.WithTimeout(ctx, requestTime)
 		v, err := fn(each)
 		cancel()
-		if err == nil || final(err) {
+		if err == nil || createHint(err) != "" || q.server != nil {
 			return v, err
 		}
 		select {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/fault"
 	"github.com/nats-io/nats.go"
 )
 
@@ -86,9 +87,17 @@ func (q *Queue) nextDead(ctx context.Context, after uint64) (*stored, error) {
 	return q.get(ctx, streamDead, map[string]any{"seq": after + 1, "next_by_subj": "dead.*"})
 }
 
+var errMoving = fault.New(fault.KindUsage, "queue: a backup is being made, or dead letters are being replayed already: try again when that is done")
+
 // Replay puts dead letters back into the queue, as new: the one with the id, or with an empty id all that are there
 // now. It returns how many; with an error those before it are back.
 func (q *Queue) Replay(ctx context.Context, id string) (n int, err error) {
+	select {
+	case q.moves <- struct{}{}:
+		defer func() { <-q.moves }()
+	default:
+		return 0, errMoving
+	}
 	if id != "" {
 		m, err := q.last(ctx, streamDead, id)
 		if err != nil {
@@ -129,7 +138,11 @@ func (q *Queue) replay(ctx context.Context, m *stored) error {
 		return fmt.Errorf("queue: replay %s: %w", e.ID, err)
 	}
 	var answer struct{}
-	return q.request(ctx, "STREAM.MSG.DELETE."+streamDead, map[string]any{"seq": m.Sequence, "no_erase": true}, &answer)
+	err = q.request(ctx, "STREAM.MSG.DELETE."+streamDead, map[string]any{"seq": m.Sequence, "no_erase": true}, &answer)
+	if errors.Is(err, ErrUnknown) { // it is dead again already, and that letter has taken the place of this one
+		return nil
+	}
+	return err
 }
 
 // PurgeDead deletes the dead letter with the id, or all with an empty id, and returns how many.

@@ -1,7 +1,7 @@
 package queue
 
 import (
-	"os"
+	"errors"
 
 	"github.com/nats-io/nats.go"
 )
@@ -17,17 +17,23 @@ func ReadSlots(path string, inFlight int) ([]Attempt, error) {
 	q := &Queue{opts: Options{InFlight: inFlight}.withDefaults()}
 	q.log = q.opts.Log
 	list, err := q.openSlots(path)
-	if q.slots != nil {
-		err = errorsJoin(err, q.slots.clear(), q.slots.file.Close())
+	if err != nil {
+		return nil, err
 	}
-	return list, err
+	return list, errors.Join(q.slots.clear(), q.slots.close())
 }
 
-func errorsJoin(errs ...error) error {
-	for _, err := range errs {
-		if err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	return nil
+// ReadDeadLetter reads a dead letter with these headers.
+func ReadDeadLetter(sequence, deliveries, reason string, data []byte) (DeadLetter, error) {
+	m := stored{Subject: "dead.x", Data: data, header: nats.Header{headerSequence: {sequence}, headerDeliveries: {deliveries}, headerReason: {reason}}}
+	return m.deadLetter()
 }
+
+// CheckFiles mends the server's files, and returns how many places were damaged.
+func CheckFiles(dir string) (int, error) {
+	found, err := checkFiles(dir)
+	return len(found), err
+}
+
+// ServeFiles opens files without a look at them, as a server does for which all seems well.
+var ServeFiles = serveFiles

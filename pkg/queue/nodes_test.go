@@ -32,7 +32,7 @@ const accounts = 6
 
 // configure returns the configuration of a node of a cluster, or of a single server if there are no routes.
 func configure(name string, port, clusterPort int, routes []string, dir string) string {
-	c := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nmax_payload: 2MB\njetstream { store_dir: %q, sync_interval: always, max_mem: 64MB, max_file: 8GB }\n", name, port, dir)
+	c := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nmax_payload: 2MB\nping_interval: 2s\njetstream { store_dir: %q, sync_interval: always, max_mem: 64MB, max_file: 8GB }\n", name, port, dir)
 	if len(routes) > 0 {
 		c += fmt.Sprintf("cluster { name: test, listen: \"127.0.0.1:%d\", routes: [%s] }\n", clusterPort, strings.Join(routes, ", "))
 	}
@@ -134,6 +134,10 @@ func startNodes(t testing.TB, n int, change ...string) []*node {
 		t.Cleanup(nodes[i].kill)
 	}
 	until(t, "the cluster has a leader", func() bool {
+		if n == 1 {
+			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", nodes[0].port))
+			return err == nil && c.Close() == nil
+		}
 		nc, err := nats.Connect(urls(nodes, 0), nats.DontRandomize())
 		if err != nil {
 			return false

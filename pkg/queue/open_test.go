@@ -68,7 +68,7 @@ func TestOpenSaysWhichSettingIsWrong(t *testing.T) {
 	narrow := startNodes(t, 1, "max_payload: 2MB", "max_payload: 1MB")[0]
 	tiny := startNodes(t, 1, "max_file: 8GB", "max_file: 1MB")[0]
 	bare := startNodes(t, 1, "A1 { jetstream: enabled,", "A1 {")[0]
-	secure := startNodes(t, 1, "max_payload: 2MB", fmt.Sprintf("max_payload: 2MB\ntls { ca_file: %q, cert_file: %q, key_file: %q, verify: true }", ca, cert, key), "PLAIN", "")[0]
+	secure := startNodes(t, 1, "max_payload: 2MB", fmt.Sprintf("max_payload: 2MB\ntls { ca_file: %q, cert_file: %q, key_file: %q, verify: true }", ca, cert, key))[0]
 	for _, c := range []struct {
 		name string
 		o    queue.Options

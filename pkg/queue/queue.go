@@ -63,6 +63,10 @@ type Options struct {
 	AckWait       time.Duration // after which an event is delivered again if the process that had it is gone
 	InFlight      int           // how many events may be delivered and not settled
 	Log           *slog.Logger
+
+	// Fault is called by each Publish (queue.publish) and Next (queue.next) before anything else, the caller not parked. Its
+	// error makes the queue unavailable for that Publish, and is Next's. For the injection of faults; nil if there is none.
+	Fault func(ctx context.Context, point string) error `json:"-"` // the other options can be given to a process
 }
 
 // withDefaults returns the options that are used.
@@ -81,22 +85,25 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Fault == nil {
+		o.Fault = func(context.Context, string) error { return nil }
+	}
 	return o
 }
 
 // Queue is an open queue. All methods may be called from any goroutine.
 type Queue struct {
-	opts     Options
-	log      *slog.Logger
-	server   *embedded // nil with a cluster
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	consumer jetstream.Consumer
+	opts   Options
+	log    *slog.Logger
+	server *embedded // nil with a cluster
+	nc     *nats.Conn
+	js     jetstream.JetStream
 
 	intake   chan *publication // what waits to be written
 	settles  chan settlement   // what waits to be settled; each event in flight has its place there
 	ready    chan struct{}     // a token: Next has something to look at
 	room     chan struct{}     // a token: fetch has
+	moves    chan struct{}     // held while dead letters are replayed, and while the queue is copied
 	deaf     chan struct{}     // closed when the publisher has ended
 	flush    chan struct{}     // closed by Close when the settler shall end
 	failed   chan struct{}     // closed when the queue can't be trusted any more; cause says why
@@ -106,13 +113,20 @@ type Queue struct {
 	settlers sync.WaitGroup  // settler, progress: they end after the takers
 	stopped  context.Context // ends with Close: nothing new comes in, nothing more is delivered
 	stop     context.CancelFunc
-	reach    atomic.Pointer[reachable]
+	work     context.Context // of what is under way when Close is called; ends closeTime after it
+	giveUp   context.CancelFunc
+	reach    atomic.Pointer[reachable] // the connection
+	led      atomic.Pointer[reachable] // the stream's leader
+	full     bool                      // as the publisher found it last
+	starved  atomic.Pointer[reachable] // requests for events
+	made     made
 	counts   counts
 	snapshot snapshot
 
 	flight  flight
 	slots   *slots
 	history history
+	doubt   atomic.Uint64 // up to this sequence an event may have been processed before a crash, unknown to the server
 }
 
 // Errors that callers tell apart.
@@ -144,14 +158,16 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		return nil, fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err))
 	}
 	q := &Queue{opts: o, log: o.Log, intake: make(chan *publication, intakeLen), settles: make(chan settlement, o.InFlight),
-		ready: make(chan struct{}, 1), room: make(chan struct{}, 1), deaf: make(chan struct{}), flush: make(chan struct{}), failed: make(chan struct{}),
+		ready: make(chan struct{}, 1), room: make(chan struct{}, 1), moves: make(chan struct{}, 1), deaf: make(chan struct{}), flush: make(chan struct{}), failed: make(chan struct{}),
 		flight: flight{events: map[uint64]*delivery{}, limit: o.InFlight}}
 	q.stopped, q.stop = context.WithCancel(context.Background())
+	q.work, q.giveUp = context.WithCancel(context.Background())
 	if err := q.open(ctx); err != nil {
 		q.stop()
+		q.giveUp()
 		q.disconnect(ctx)
 		if q.slots != nil {
-			_ = q.slots.abandon()
+			_ = q.slots.close()
 		}
 		return nil, err
 	}
@@ -159,6 +175,9 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	q.takers.Go(q.fetcher)
 	q.settlers.Go(q.settleAll)
 	q.settlers.Go(q.progress)
+	if q.server == nil {
+		q.settlers.Go(q.probe)
+	}
 	return q, nil
 }
 
@@ -179,6 +198,10 @@ func (q *Queue) open(ctx context.Context) error {
 // openTime bounds Open: three nodes that start together find a leader in a few seconds.
 const openTime = 30 * time.Second
 
+// closeTime is what Close leaves to requests under way, and then again to giving back what is in flight: a server that
+// hangs must not hold up the process's end.
+const closeTime = 2 * time.Second
+
 // doom makes the queue unusable: whoever calls it gets err.
 func (q *Queue) doom(err error) {
 	q.fail.Do(func() {
@@ -188,13 +211,15 @@ func (q *Queue) doom(err error) {
 }
 
 // Close ends it: Publish refuses at once, Next ends with ErrClosed, what was settled is written, and what is in flight
-// is given back, so that the next process has it at once. It takes milliseconds; ctx is its deadline, after which
-// what could not be written will be delivered again.
+// is given back, so that the next process has it at once. It takes milliseconds, with a server that
+// hangs some seconds; ctx is its deadline, after which what could not be written will be delivered again.
 func (q *Queue) Close(ctx context.Context) error {
 	if q.stopped.Err() != nil {
 		return nil
 	}
 	q.stop()
+	defer time.AfterFunc(closeTime, q.giveUp).Stop()
+	defer q.giveUp()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -209,7 +234,12 @@ func (q *Queue) Close(ctx context.Context) error {
 	}
 	q.giveBack(ctx)
 	q.disconnect(ctx)
-	return q.slots.remove()
+	select {
+	case <-q.failed: // nobody knows what is in the files
+		return q.slots.close()
+	default:
+		return q.slots.end()
+	}
 }
 
 func (q *Queue) disconnect(ctx context.Context) {

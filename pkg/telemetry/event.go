@@ -44,10 +44,10 @@ var outcomes = func() map[Outcome][]metric.RecordOption {
 func nothing(error) {}
 
 // Publish begins the publication of events in ctx. What it returns are the events to publish, which carry the trace on;
-// end is called with the publication's error, once.
-func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []event.Event, end func(error)) {
+// end is called once, with the id of what was published, if it was one event, and the publication's error.
+func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []event.Event, end func(id string, err error)) {
 	if t == nil {
-		return events, nothing
+		return events, func(string, error) {}
 	}
 	began := time.Now()
 	var span trace.Span
@@ -58,9 +58,6 @@ func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []even
 		ctx, span = t.tracer.Start(ctx, "publish events", trace.WithSpanKind(trace.SpanKindProducer))
 		if span.IsRecording() {
 			span.SetAttributes(attribute.String("messaging.operation.type", "send"), attribute.Int("messaging.batch.message_count", len(events)))
-			if len(events) == 1 {
-				span.SetAttributes(attribute.String("messaging.message.id", events[0].ID))
-			}
 		}
 		parent := traceParent(span.SpanContext())
 		events = slices.Clone(events) // they are the caller's
@@ -68,9 +65,12 @@ func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []even
 			events[i].TraceParent = parent
 		}
 	}
-	return events, func(err error) {
+	return events, func(id string, err error) {
 		if err == nil {
 			t.publishing.Record(ctx, time.Since(began).Seconds())
+		}
+		if span != nil && id != "" {
+			span.SetAttributes(attribute.String("messaging.message.id", id))
 		}
 		endSpan(span, err)
 	}

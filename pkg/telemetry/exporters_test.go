@@ -22,7 +22,7 @@ func TestACollectorGetsOneTraceFromTheRequestToTheHandler(t *testing.T) {
 	var wire event.Event // what the queue keeps
 	base := serve(t, tel, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		events, end := tel.Publish(r.Context(), []event.Event{{ID: "e1", RequestID: "r1", Baggage: "tenant=7"}})
-		end(nil)
+		end("e1", nil)
 		wire = events[0]
 	}))
 	get(t, base+"/", "")
@@ -134,7 +134,7 @@ func TestSamplersKeepWhatTheyShould(t *testing.T) {
 		tel, _ := open(t, Options{OTel: o})
 		for range 100 {
 			events, end := tel.Publish(t.Context(), []event.Event{{ID: "e"}})
-			end(nil)
+			end("e", nil)
 			if want == 0 {
 				if changed, _ := tel.Send(t.Context(), &events[0], "inproc://x"); changed {
 					t.Error("want no hop of a trace that was not chosen")
@@ -296,7 +296,7 @@ func TestSpansBeyondTheQueueAreDroppedAndCounted(t *testing.T) {
 	tel, _ := open(t, Options{OTel: OTel{Endpoint: s.URL, MetricsExporter: "none", MaxQueueSize: 100}})
 	for range 1000 {
 		_, end := tel.Publish(t.Context(), []event.Event{{ID: "e"}})
-		end(nil)
+		end("e", nil)
 	}
 	if have := tel.losses[0].dropped.Load(); have != 900 {
 		t.Errorf("want 900 dropped, have %d", have)

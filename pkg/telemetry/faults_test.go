@@ -105,7 +105,7 @@ func work(tel *Telemetry, n int) time.Duration {
 	began := time.Now()
 	for range n {
 		events, end := tel.Publish(context.Background(), []event.Event{{ID: "e", Time: began}})
-		end(nil)
+		end("e", nil)
 		e := events[0]
 		tel.Deliver(context.Background(), &e)
 		_, sent := tel.Send(context.Background(), &e, "inproc://a")

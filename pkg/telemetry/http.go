@@ -230,7 +230,7 @@ func scheme(tls bool) string {
 type clientLabels struct{ hosts few }
 
 // Client is put around the transport of calls to the dependency called name: it measures each try, and sends the trace
-// along. Nil while there is nothing to measure.
+// along, though to no other host that a redirect leads to. Nil while there is nothing to measure.
 func (t *Telemetry) Client(name string) func(http.RoundTripper) http.RoundTripper {
 	if t == nil {
 		return nil
@@ -258,7 +258,9 @@ func (c tripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Header == nil {
 			r.Header = http.Header{}
 		}
-		propagator.Inject(ctx, propagation.HeaderCarrier(r.Header))
+		if !web.Abroad(r) {
+			propagator.Inject(ctx, propagation.HeaderCarrier(r.Header))
+		}
 	}
 	answer, err := c.next.RoundTrip(r)
 	var result []attribute.KeyValue

@@ -16,7 +16,9 @@ type instruments struct {
 	clientDuration, clientLatency  metric.Float64Histogram
 	zmqRecv                        metric.Float64Histogram
 	publishing, waiting, handling  metric.Float64Histogram
+	dependencyTry                  metric.Float64Histogram
 	requests, exceptions           metric.Int64Counter
+	refused, breaker               metric.Int64Counter
 	active                         metric.Int64UpDownCounter
 	observed                       map[string]observed
 }
@@ -33,7 +35,8 @@ func (t *Telemetry) makeInstruments() (err error) {
 	written := map[string]any{
 		nameServerDuration: &t.serverDuration, nameRequestLatency: &t.requestLatency, nameClientDuration: &t.clientDuration,
 		nameClientLatency: &t.clientLatency, nameZMQRecv: &t.zmqRecv, namePublish: &t.publishing, nameWait: &t.waiting,
-		nameHandle: &t.handling, nameRequestCount: &t.requests, nameExceptions: &t.exceptions, nameServerActive: &t.active,
+		nameHandle: &t.handling, nameRequestCount: &t.requests, nameExceptions: &t.exceptions,
+		nameDependencyTry: &t.dependencyTry, nameRefused: &t.refused, nameBreaker: &t.breaker, nameServerActive: &t.active,
 	}
 	for _, m := range Metrics() {
 		if m.foreign {

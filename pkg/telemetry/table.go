@@ -46,6 +46,9 @@ const (
 	nameRequestCount   = "request_count"
 	nameClientDuration = "http.client.request.duration"
 	nameClientLatency  = "client_request_latency"
+	nameDependencyTry  = "dependency_try_duration_seconds"
+	nameRefused        = "dependency_tries_refused"
+	nameBreaker        = "dependency_breaker_changes"
 	nameExceptions     = "uncaught_exceptions"
 	nameZMQRecv        = "zmq_recv_duration_seconds"
 	nameZMQInFlight    = "zmq_messages_in_flight"
@@ -76,6 +79,12 @@ func Metrics() []Metric {
 		{Name: nameRequestCount, Kind: Counter, Labels: []string{"service", "method", "endpoint", "status"}, Meaning: "the same requests, counted"},
 		{Name: nameClientDuration, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Labels: []string{"http.request.method", "server.address", "server.port", "http.response.status_code", "error.type"}, Meaning: "tries of calls to others, by OpenTelemetry's semantic conventions"},
 		{Name: nameClientLatency, Kind: Histogram, Buckets: latencyBuckets, Labels: []string{"origin", "destination"}, Meaning: "the same tries in seconds, by who calls and the name of the dependency"},
+
+		{Name: nameDependencyTry, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Labels: []string{"dependency", "outcome"}, Meaning: "tries that reached a dependency, whatever the protocol, by how they ended: `done`, `failed`, `cancelled` by the caller"},
+		{Name: nameRefused, Kind: Counter, Labels: []string{"dependency", "reason"}, Meaning: "tries that its policy did not let through: `open` breaker, `busy`, `rate`"},
+		{Name: nameBreaker, Kind: Counter, Labels: []string{"dependency", "state"}, Meaning: "changes of its breaker, by the state that it entered: `closed`, `open`, `half-open`"},
+		{Name: "dependency_breaker_open", Kind: Gauge, Labels: []string{"dependency"}, Meaning: "1 if its breaker is open, 0.5 if it is half open, else 0"},
+		{Name: "dependency_calls_in_flight", Kind: Gauge, Labels: []string{"dependency"}, Meaning: "tries that it is working on"},
 
 		{Name: nameZMQRecv, Kind: Histogram, Unit: "s", Buckets: waitBuckets, Labels: []string{"endpoint"}, Meaning: "how long a worker waited for its next message; 0 if it was there already"},
 		{Name: nameZMQInFlight, Kind: Gauge, Labels: []string{"endpoint"}, Meaning: "messages within the process that were sent and not yet received"},

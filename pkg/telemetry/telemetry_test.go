@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
@@ -31,12 +32,12 @@ func TestNothingIsOnByDefault(t *testing.T) {
 		t.Fatalf("want nil, have %v, %v", tel, err)
 	}
 	ctx := NewContext(t.Context(), tel)
-	if FromContext(ctx) != nil || tel.Handler() != nil || tel.Server() != nil || tel.Client("x") != nil || tel.Socket() != nil {
+	if FromContext(ctx) != nil || tel.Handler() != nil || tel.Server() != nil || tel.Client("x") != nil || tel.Socket() != nil || tel.Dependencies() != nil {
 		t.Error("want no hooks")
 	}
 	e := event.Event{ID: "e", TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 	events, end := tel.Publish(ctx, []event.Event{e})
-	end(nil)
+	end("e1", nil)
 	tel.Deliver(ctx, &events[0])
 	changed, sent := tel.Send(ctx, &events[0], "inproc://x")
 	sent(nil)
@@ -145,9 +146,14 @@ func exercise(t testing.TB, tel *Telemetry) {
 		hook("inproc://a", 1, 0)
 		hook("inproc://a", -1, 1000)
 	}
+	calls := tel.Dependencies()
+	for _, err := range []error{nil, errors.New("no"), context.Canceled, depend.ErrOpen, depend.ErrBusy, depend.ErrRate} {
+		calls.Try(t.Context(), "self", time.Millisecond, err)
+	}
+	calls.Breaker("self", depend.Open)
 	e := event.Event{ID: "e1", Delivery: 1, Time: time.Now()}
 	events, end := tel.Publish(t.Context(), []event.Event{e})
-	end(nil)
+	end("e", nil)
 	tel.Deliver(t.Context(), &events[0])
 	_, sent := tel.Send(t.Context(), &events[0], "inproc://a")
 	sent(nil)
@@ -347,5 +353,59 @@ func TestASourceThatIsWrongEndsNothing(t *testing.T) {
 	}
 	if text := log.String(); !strings.Contains(text, "unknown") || !strings.Contains(text, "boom") {
 		t.Errorf("want both told, have\n%s", text)
+	}
+}
+
+func TestTriesOfADependencyAreToldApartFromRefusals(t *testing.T) {
+	tel, _ := open(t, Options{Prometheus: true})
+	exercise(t, tel)
+	text := scrape(t, tel, "text/plain")
+	for _, want := range []string{`dependency_try_duration_seconds_count{dependency="self",outcome="done"} 1`, `dependency_try_duration_seconds_count{dependency="self",outcome="failed"} 1`,
+		`dependency_try_duration_seconds_count{dependency="self",outcome="cancelled"} 1`, `dependency_tries_refused_total{dependency="self",reason="open"} 1`,
+		`dependency_tries_refused_total{dependency="self",reason="busy"} 1`, `dependency_tries_refused_total{dependency="self",reason="rate"} 1`,
+		`dependency_breaker_changes_total{dependency="self",state="open"} 1`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("want %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
+
+// A redirect to another host takes nothing along of what caused the call, through the hook either.
+func TestATraceStaysWithTheHostThatWasCalled(t *testing.T) {
+	c := collect(t)
+	tel, _ := open(t, Options{OTel: OTel{Endpoint: c.URL}})
+	sent := make(chan http.Header, 2)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { sent <- r.Header }))
+	defer elsewhere.Close()
+	called := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent <- r.Header
+		http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+	}))
+	defer called.Close()
+	d, err := depend.New(depend.Options{}).Add("partner", depend.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := web.NewClient(d, web.ClientOptions{Wrap: tel.Client("partner")})
+	defer client.Close()
+	ctx, span := tel.Tracers().Tracer("test").Start(extract(t.Context(), &event.Event{Baggage: "tenant=7"}), "cause")
+	defer span.End()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, called.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if h := <-sent; !strings.Contains(h.Get("Traceparent"), span.SpanContext().TraceID().String()) || h.Get("Baggage") != "tenant=7" {
+		t.Errorf("want the trace and the baggage at the host that was called, have %v", h)
+	}
+	if h := <-sent; h.Get("Traceparent") != "" || h.Get("Baggage") != "" {
+		t.Errorf("want neither elsewhere, have %v", h)
 	}
 }

@@ -15,16 +15,36 @@ import (
 // smaller as a rule; a larger body grows its buffer as it arrives.
 const firstBuffer = 4 << 10
 
-// ReadJSONObject reads the body of r, which must be exactly one JSON object of at most limit bytes (CheckObject), and
-// returns it as it came. If it is not, the request has been answered and ok is false:
+// ReadBody reads the body of r, of at most limit bytes, which must be of the given media type ("application/json",
+// without parameters) and in UTF-8 where it says so. If it is not, the request has been answered and ok is false:
 //
-//	415  Content-Type is not application/json, or the body is compressed
+//	415  Content-Type is another, or the body is compressed
 //	413  longer than limit; the connection closes, so that the rest need not be read
-//	408  not there within ReadTimeout
-//	400  not one strict JSON object; the detail says what and where
+//	408  not there within ReadTimeout, or too slow while the server is full
+//	503  all bodies together are more than the server takes (Options.MaxBodyBytes)
+//	400  it ends early, or is malformed as HTTP
 //
 // It blocks until the body is there, its connection ends or ReadTimeout is over, and holds at most about twice the
 // limit in memory, and never more than about twice what has arrived.
+func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, media string) (body []byte, ok bool) {
+	body, p := readBody(r, limit, media)
+	if p == nil {
+		return body, true
+	}
+	switch p.Status {
+	case http.StatusRequestEntityTooLarge, http.StatusRequestTimeout, http.StatusServiceUnavailable:
+		w.Header().Set("Connection", "close")
+	}
+	if p.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	p.Write(w, r)
+	return nil, false
+}
+
+// ReadJSONObject reads the body of r as ReadBody does. It must be application/json and exactly one JSON object
+// (CheckObject), and is returned as it came. An object that is not strict is answered with 400; the detail says what
+// is wrong and where.
 func ReadJSONObject(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, ok bool) {
 	body, ok = ReadBody(w, r, limit, "application/json")
 	if !ok {
@@ -43,19 +63,6 @@ func ReadJSONObject(w http.ResponseWriter, r *http.Request, limit int64) (body [
 
 var errEmptyObject = errors.New("the body is empty; send one JSON object")
 
-// ReadBody reads the body of r, of at most limit bytes and of the given media type.
-func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, media string) (body []byte, ok bool) {
-	body, p := readBody(r, limit, media)
-	if p == nil {
-		return body, true
-	}
-	if p.Status == http.StatusRequestEntityTooLarge || p.Status == http.StatusRequestTimeout {
-		w.Header().Set("Connection", "close")
-	}
-	p.Write(w, r)
-	return nil, false
-}
-
 func readBody(r *http.Request, limit int64, media string) ([]byte, *Problem) {
 	if p := checkType(r.Header, media); p != nil {
 		return nil, p
@@ -67,6 +74,10 @@ func readBody(r *http.Request, limit int64, media string) ([]byte, *Problem) {
 	buf := bytes.NewBuffer(make([]byte, 0, room+bytes.MinRead))
 	_, err := buf.ReadFrom(io.LimitReader(r.Body, limit+1))
 	switch {
+	case errors.Is(err, errGaveWay):
+		return nil, &Problem{Status: http.StatusRequestTimeout, Detail: "the body came too slowly for a server that is full"}
+	case errors.Is(err, errOverloaded):
+		return nil, &Problem{Status: http.StatusServiceUnavailable, Detail: "too many large bodies at once"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, &Problem{Status: http.StatusRequestTimeout, Detail: "the body did not arrive in time"}
 	case err != nil:

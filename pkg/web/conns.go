@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"math"
@@ -25,6 +26,7 @@ const refusalTimeout = 100 * time.Millisecond
 type conns struct {
 	net.Listener
 	max int
+	tls bool // the clients speak TLS: what is not TLS would be noise to them
 	log *slog.Logger
 
 	mu      sync.Mutex
@@ -91,11 +93,15 @@ func (l *conns) longestWaiting() (longest net.Conn) {
 // would hold what a full server has least of.
 func (l *conns) turnAway(c net.Conn) {
 	l.log.Warn("connection refused: all places are taken by requests", "max_conns", l.max)
+	if l.tls {
+		_ = c.Close()
+		return
+	}
 	p := Problem{Status: http.StatusServiceUnavailable, Detail: "too many requests at once", RequestID: newID()}
 	body := string(p.document())
 	answer := http.Response{ProtoMajor: 1, ProtoMinor: 1, StatusCode: p.Status, Close: true,
 		ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)),
-		Header: http.Header{"Content-Type": {problemType}, "Retry-After": {"1"}, "X-Request-Id": {p.RequestID}}}
+		Header: http.Header{"Content-Type": {problemType}, "Retry-After": {retryAfter}, "X-Request-Id": {p.RequestID}}}
 	_ = c.SetDeadline(time.Now().Add(refusalTimeout))
 	_ = answer.Write(c)
 	_ = c.Close()
@@ -103,6 +109,9 @@ func (l *conns) turnAway(c net.Conn) {
 
 // state is http.Server's ConnState hook.
 func (l *conns) state(c net.Conn, state http.ConnState) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn() // what Accept returned
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.open[c] == leaving

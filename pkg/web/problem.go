@@ -34,8 +34,9 @@ func (p *Problem) title() string {
 	return http.StatusText(p.Status)
 }
 
-// Write answers r with the problem. Title, instance and request id are filled in where they are empty. Headers
-// that the handler had set for a better answer (length, encoding, ETag) are taken back; Allow and Retry-After stay.
+// Write answers r with the problem: as JSON, or as a page if the request prefers text/html to JSON, as browsers do.
+// Title, instance and request id are filled in where they are empty. Headers that the handler had set for a better
+// answer (length, encoding, ETag) are taken back; Allow and Retry-After stay.
 func (p *Problem) Write(w http.ResponseWriter, r *http.Request) {
 	filled := *p
 	filled.Title = p.title()
@@ -50,6 +51,10 @@ func (p *Problem) Write(w http.ResponseWriter, r *http.Request) {
 		h.Del(name)
 	}
 	h.Set("Cache-Control", "no-store")
+	if x := exchangeOf(r.Context()); x != nil && prefersHTML(r.Header["Accept"]) {
+		x.site.pages().write(w, p.Status, x.page(&filled))
+		return
+	}
 	h.Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(filled.document())

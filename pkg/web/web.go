@@ -1,33 +1,42 @@
 // Package web is the edge towards the network: an HTTP server that stays up whatever its clients do.
 //
-// It promises bounds (header and body time, header size, number of connections), a request id and a log line for
-// each request, problem documents (RFC 9457) for whatever goes wrong, and an orderly end: who is being served is
-// served to the end, within a limit. A panic in a handler is that request's misfortune, never the process's.
+// It promises bounds (header and body time, header size, connections, requests in flight, bytes of their bodies, each
+// client's rate), a request id and a log line for each request, problem documents (RFC 9457) for whatever goes wrong,
+// or a page for who prefers HTML, and an orderly end: who is being served is served to the end, within a limit. A panic
+// in a handler is that request's misfortune, never the process's.
 //
 // Each request passes these stages, outermost first:
 //
-//	identify ─► log ─► recover ─► secure ─► route ─► Options.Handler
-//	   │         │        │          │         └ the mux's own 404 and 405 become problems
+//	identify ─► log ─► recover ─► secure ─► limit ─► shed ─► route ─► Options.Handler
+//	   │         │        │          │        │        │        └ the mux's own 404 and 405 become problems; POST /feedback
+//	   │         │        │          │        │        └ 503 when the server is full
+//	   │         │        │          │        └ 429 for a client that asks too often, 431 for too many header fields
 //	   │         │        │          └ headers that make browsers careful
 //	   │         │        └ a panic becomes a 500, logged and reported
 //	   │         └ one line when it is over, however it ends
-//	   └ X-Trace-ID or X-Request-ID or a new id; in the context, and on the answer
+//	   └ who asks, and X-Trace-ID or X-Request-ID or a new id; in the context, and on the answer
+//
+// A client over its rate is told so even when the server is full, and what is shed is not given back to its rate.
+// /healthz, /readyz and /version are neither limited nor shed.
 //
 // Options.Trace stands between identify and log.
 //
 // A request that is not HTTP enough to have an id (400, 431, 501, 505) is answered by net/http itself.
 //
-// The package does not do TLS, HTTP/2, rate limits or outgoing calls, and it trusts no X-Forwarded header: put a
-// proxy in front for the first two.
+// X-Forwarded-For counts only when a trusted proxy sent it. HTTP/2 is spoken only with TLS. There is no CORS: no other
+// site's script reads an answer. What calls out is Client.
 package web
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -51,6 +60,10 @@ const (
 	DefaultMaxHeaderBytes = 32 << 10
 	// With a goroutine and its buffers each costs about 20 KiB at rest, so that all of them are 20 MiB.
 	DefaultMaxConns = 1024
+	// Half of the connections, so that there is always one left on which to say that the server is full.
+	DefaultMaxRequests = 512
+	// While a body grows its buffer holds up to three times its bytes: this is 192 MiB, which fits into a container of 512.
+	DefaultMaxBodyBytes = 64 << 20
 	// A third of the 30 s that a shutdown has, since queue and telemetry come after the edge.
 	DefaultDrainTimeout = 10 * time.Second
 )
@@ -64,6 +77,11 @@ const (
 	// Once its connection is cut a handler's context is cancelled and its reads and writes fail: what runs a second
 	// later will not end.
 	cutGrace = time.Second
+	// What one HTTP/2 connection may hold: requests at once, as RFC 9113 recommends, and bytes of their bodies that nobody has
+	// read yet, the least that the protocol allows, times two for more than one request.
+	maxStreams    = 100
+	streamBuffer  = 64 << 10
+	streamsBuffer = 2 * streamBuffer
 )
 
 // Options says what to serve, and within which bounds. Handler is required; a zero limit means its default.
@@ -80,6 +98,9 @@ type Options struct {
 	Trace func(http.Handler) http.Handler
 	// Report is told of each panic in a handler, after it was logged. It must not block. Nil: nobody is told.
 	Report func(context.Context, *fault.Error)
+	// Feedback is given what people write into the form of the page for a 500, which comes to POST /feedback. It must
+	// not block. Nil: there is no form.
+	Feedback func(context.Context, Feedback)
 	// Level says at which level the end of a request is logged. Nil: INFO, failures (5xx) WARN, and /healthz and
 	// /readyz DEBUG, where a 503 is an answer and no failure.
 	Level func(r *http.Request, status int) slog.Level
@@ -90,7 +111,16 @@ type Options struct {
 	IdleTimeout       time.Duration // how long a connection may wait for its next request
 	DrainTimeout      time.Duration // how long requests in flight may take when the server ends
 	MaxHeaderBytes    int
-	MaxConns          int // too large and a flood fills the memory; too small and clients get 503
+	MaxConns          int   // too large and a flood fills the memory; too small and clients get 503
+	MaxRequests       int   // in flight; more get 503
+	MaxBodyBytes      int64 // of all bodies in flight, read so far; who needs more gets 503
+
+	Rate  float64 // requests a second for each client and route; 0: no limit
+	Burst int     // requests that may come at once after a pause; at least 1
+	// TrustedProxies are the networks whose X-Forwarded-For is believed. Nil: nobody's, and the client is the peer.
+	TrustedProxies []netip.Prefix
+
+	TLSCertFile, TLSKeyFile string // PEM; both or none. They are read anew when they change
 }
 
 // Server serves one listener. It is made by Listen or New and lives until Serve returns.
@@ -99,6 +129,7 @@ type Server struct {
 	conns *conns
 	http  http.Server
 	drain time.Duration
+	cert  *certificate // nil: no TLS
 
 	draining atomic.Bool // answers are the last ones of their connections
 }
@@ -109,12 +140,33 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	if o.Addr == "" {
 		return nil, fault.Config("set WEB_ADDR to host:port, 127.0.0.1:8080 for example", errors.New("web: listen: the address is empty"))
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	cert, err := newCertificate(o.TLSCertFile, o.TLSKeyFile, o.Log)
+	if err != nil {
+		return nil, err
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", o.Addr)
 	if err != nil {
 		return nil, refusal(o.Addr, err)
 	}
-	return New(l, o), nil
+	s := New(l, o)
+	s.speakTLS(cert)
+	return s, nil
+}
+
+// speakTLS makes the server speak TLS, if there is a certificate.
+func (s *Server) speakTLS(cert *certificate) {
+	if cert == nil {
+		return
+	}
+	s.cert = cert
+	s.conns.tls = true
+	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
+	s.http.Protocols.SetHTTP2(true)
+	s.http.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: streamsBuffer, MaxReceiveBufferPerStream: streamBuffer}
 }
 
 // refusal says in plain words why addr can't be had.
@@ -134,7 +186,8 @@ func refusal(addr string, err error) error {
 		fmt.Errorf("web: listen: WEB_ADDR %q can't be used: %w", addr, err))
 }
 
-// New returns a server for a listener that is already bound, which the server closes; Options.Addr is not used.
+// New returns a server for a listener that is already bound, which the server closes. It speaks no TLS; Options.Addr and the files are
+// not used.
 func New(l net.Listener, o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -149,7 +202,7 @@ func New(l net.Listener, o Options) *Server {
 		IdleTimeout:                  or(o.IdleTimeout, DefaultIdleTimeout),
 		MaxHeaderBytes:               or(o.MaxHeaderBytes, DefaultMaxHeaderBytes),
 		ConnState:                    s.conns.state,
-		ErrorLog:                     slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
+		ErrorLog:                     log.New(errorLog{o.Log}, "", 0),
 		DisableGeneralOptionsHandler: true, // "OPTIONS *" gets an id and a log line like all others
 		Protocols:                    new(http.Protocols),
 	}
@@ -157,7 +210,7 @@ func New(l net.Listener, o Options) *Server {
 	return s
 }
 
-func or[T time.Duration | int](value, standard T) T {
+func or[T time.Duration | int | int64](value, standard T) T {
 	if value > 0 {
 		return value
 	}
@@ -183,7 +236,13 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 
 	failed := make(chan error, 1)
-	go func() { failed <- s.http.Serve(s.conns) }()
+	go func() {
+		if s.cert != nil {
+			failed <- s.http.ServeTLS(s.conns, "", "") // with TLSConfig's certificate
+		} else {
+			failed <- s.http.Serve(s.conns)
+		}
+	}()
 	place := "accept " + s.Addr().String()
 	self.Park(&place)
 	defer self.Unpark()
@@ -200,6 +259,10 @@ func (s *Server) Serve(ctx context.Context) error {
 	<-failed
 	return s.finish()
 }
+
+// HangUp makes every answer from now on the last one of its connection, which tells clients and proxies to look for
+// another server. New connections are still taken. It is for the time between a readiness that says no and Serve's end.
+func (s *Server) HangUp() { s.draining.Store(true) }
 
 // finish waits for the connections that are left, with less patience at each step.
 func (s *Server) finish() error {

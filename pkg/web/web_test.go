@@ -280,6 +280,36 @@ func TestAtTheEndAConnectionInUseGetsItsNextAnswer(t *testing.T) {
 	}
 }
 
+func TestAServerThatHangsUpStillTakesNewConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := web.New(l, web.Options{Handler: http.HandlerFunc(ok)})
+	e := &edge{addr: l.Addr().String()}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	used := e.dial(t)
+	for i, last := range []bool{false, true} {
+		used.send(getPlain)
+		if resp, _ := used.answer(); resp.StatusCode != http.StatusOK || resp.Close != last {
+			t.Errorf("answer %d: have %s, close %v, want %v", i, resp.Status, resp.Close, last)
+		}
+		s.HangUp()
+	}
+	used.closed()
+	fresh := e.dial(t)
+	fresh.send(getPlain)
+	if resp, _ := fresh.answer(); resp.StatusCode != http.StatusOK || !resp.Close {
+		t.Errorf("have %s, close %v", resp.Status, resp.Close)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAtTheEndAServerWithoutConnectionsIsGoneAtOnce(t *testing.T) {
 	once(t, func() error {
 		e := start(t, web.Options{Handler: http.HandlerFunc(ok)})

@@ -256,7 +256,9 @@ func TestWhatAPeerDidNotTakeGoesToTheNext(t *testing.T) {
 			if err := <-sent; err != nil {
 				t.Error(err)
 			}
-			if lost > 1000 { // what the buffers of the connection and the dead peer held
+			// Lost is what the buffers of the connection and the dead peer held: 200 KiB of ours; the kernel's, on ipc and tcp,
+			// are of a size that it chooses.
+			if name == "inproc" && lost > 40 {
 				t.Errorf("lost %d", lost)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/base-app/pkg/worker"
@@ -36,9 +37,10 @@ type Socket struct {
 	origin [1]uintptr
 	opened time.Time
 
-	closing chan struct{} // closed when Close begins: calls return ErrClosed
-	cut     chan struct{} // closed when what is left shall not be waited for
-	closed  chan struct{} // closed when nothing of the socket is left
+	closing chan struct{}          // closed when Close begins: calls return ErrClosed
+	cut     chan struct{}          // closed when what is left shall not be waited for
+	closed  chan struct{}          // closed when nothing of the socket is left
+	point   atomic.Pointer[string] // what Fault is told, known with the endpoint
 	life    context.Context
 	end     context.CancelFunc // ends the connecting
 	tasks   sync.WaitGroup     // the socket's goroutines
@@ -121,6 +123,9 @@ func (s *Socket) Send(ctx context.Context, msg []byte) error {
 	if len(msg) > s.c.max {
 		return s.fail("send", fmt.Errorf("%w: %d bytes, at most %d", ErrTooBig, len(msg), s.c.max))
 	}
+	if err := s.faulty(ctx); err != nil {
+		return s.fail("send", err)
+	}
 	waited := false
 	s.mu.Lock()
 	for {
@@ -169,6 +174,9 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 	if s.typ != Pull {
 		return nil, s.fail("recv", errWrongWay)
 	}
+	if err := s.faulty(ctx); err != nil {
+		return nil, s.fail("recv", err)
+	}
 	waited := false
 	var began time.Time // read only if there is a wait
 	s.mu.Lock()
@@ -208,6 +216,17 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 		s.owner.Beat()
 	}
 	return msg, nil
+}
+
+// faulty asks for a fault that somebody wants this call to have.
+func (s *Socket) faulty(ctx context.Context) error {
+	if s.c.fault == nil {
+		return nil
+	}
+	if point := s.point.Load(); point != nil {
+		return s.c.fault(ctx, *point)
+	}
+	return nil
 }
 
 // nextMessage takes a message from what the readers brought. The lock is held.

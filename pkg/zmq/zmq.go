@@ -85,6 +85,11 @@ type Options struct {
 
 	// Log hears of refused peers (warn) and of connections that come and go (debug); slog.Default() if nil.
 	Log *slog.Logger
+
+	// Fault is called by each Send and Recv with the point that they are, zmq.send:<endpoint> or zmq.recv:<endpoint>, before
+	// they do anything; the owner is not parked then. Its error is the call's, and nothing was sent or received. It is for
+	// the injection of faults; nil if there is none.
+	Fault func(ctx context.Context, point string) error
 }
 
 // Context holds the sockets of a process, like libzmq's. Its methods may be called from any goroutine.
@@ -93,6 +98,7 @@ type Context struct {
 	handshake time.Duration
 	log       *slog.Logger
 	observe   func(endpoint string, change int, waited time.Duration) // nil: nobody
+	fault     func(context.Context, string) error
 
 	terminated atomic.Bool
 	done       chan struct{} // closed by Term
@@ -121,6 +127,7 @@ func NewContext(o Options) *Context {
 		handshake: o.HandshakeTimeout,
 		log:       o.Log,
 		observe:   o.Observe,
+		fault:     o.Fault,
 		done:      make(chan struct{}),
 		empty:     make(chan struct{}),
 		sockets:   make(map[uint64]*Socket),

@@ -1,0 +1,51 @@
+package base
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"example.com/base-app/pkg/chaos"
+	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/web"
+)
+
+// clientBudget is for closing a client's idle connections.
+const clientBudget = time.Second
+
+// Depend registers something that the app calls, a database for instance, under a name that stands in health, logs and
+// errors. Calls go through the Dependency's Do. The errors are mistakes in the program: a name that is bad or taken.
+func (rt *Runtime) Depend(name string, p depend.Policy) (*depend.Dependency, error) {
+	d, err := rt.depends.Add(name, p)
+	if err != nil {
+		return nil, err
+	}
+	return d, rt.Chaos.Declare(chaos.Point{Name: depend.PointOf(name), Kinds: callKinds, Vital: p.Required})
+}
+
+// Client registers something that the app calls by HTTP, and returns the client to call it with. Its connections are
+// closed at shutdown.
+func (rt *Runtime) Client(name string, p depend.Policy) (*web.Client, error) {
+	d, err := rt.Depend(name, p)
+	if err != nil {
+		return nil, err
+	}
+	c := web.NewClient(d, web.ClientOptions{UserAgent: rt.Settings.App.Name + "/" + rt.Build.Version, Wrap: rt.Telemetry.Client(name)})
+	rt.OnStop("client "+name, clientBudget, func(context.Context) error { c.Close(); return nil })
+	return c, nil
+}
+
+// printDependencies is what `app ctl dependencies` prints.
+func printDependencies(w io.Writer, list []depend.Health) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "the app has registered no dependency")
+		return
+	}
+	fmt.Fprintln(w, "DEPENDENCY\tSTATE\tFOR\tBREAKER\tREQUIRED\tCALLS\tFAILED\tREFUSED\tIN FLIGHT\tLAST ERROR")
+	for _, d := range list {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%t\t%d\t%d of %d\t%d\t%d\t%s\n", d.Name, d.State, time.Since(d.Since).Round(time.Second), d.Breaker, d.Required,
+			d.Calls, d.Failures, d.Tries, d.Refused, d.InFlight, cmp.Or(d.LastError, "-"))
+	}
+}

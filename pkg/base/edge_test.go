@@ -1,0 +1,175 @@
+package base
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writePair writes a new certificate and its key.
+func writePair(t *testing.T, dir string) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	like := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, like, like, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for name, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// freeAddr returns an address that was free a moment ago.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestHealthKnowsTheAppByItsCertificate(t *testing.T) {
+	dir, data := t.TempDir(), t.TempDir()
+	cert, key := writePair(t, dir)
+	addr := freeAddr(t)
+	vars := []string{"WEB_TLS_CERT_FILE=" + cert, "WEB_TLS_KEY_FILE=" + key, "WEB_ADDR=" + addr, "DATA_DIR=" + data}
+	probe := func(name string, code int, says string, vars ...string) {
+		t.Helper()
+		if have, out, err := call(t, nil, vars, "health"); have != code || !strings.Contains(out+err, says) {
+			t.Errorf("%s: want %d and %s, have %d, %s%s", name, code, says, have, out, err)
+		}
+	}
+	_, out, _ := call(t, func(rt *Runtime) error {
+		rt.Serve(func(*http.ServeMux) {})
+		rt.Started()
+		probe("with the same file", 0, "ok, up", vars...)
+		probe("with the same file alone", 0, "ok, up", vars[:3]...) // no control socket
+		if _, out, err := call(t, nil, vars, "ctl", "status"); !strings.Contains(out, "certificate") {
+			t.Errorf("want the certificate in the status, have %s%s", out, err)
+		}
+		other, otherKey := writePair(t, t.TempDir())
+		probe("somebody else's certificate", 1, "its certificate is neither", "WEB_TLS_CERT_FILE="+other, "WEB_TLS_KEY_FILE="+otherKey, "WEB_ADDR="+addr)
+		if err := os.WriteFile(cert, []byte("broken"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		probe("when the file is broken, and the app goes on with the old one", 0, "ok, up", vars...)
+		rt.Stop(nil)
+		return rt.Wait()
+	}, vars)
+	if !strings.Contains(out, `"url":"https://`+addr) {
+		t.Errorf("want the url with https, have\n%s", out)
+	}
+}
+
+func TestWrongCertificatesAreRefusedAtStart(t *testing.T) {
+	serve := func(rt *Runtime) error { rt.Serve(func(*http.ServeMux) {}); return rt.Wait() }
+	code, _, err := call(t, serve, []string{"WEB_TLS_CERT_FILE=/nowhere/cert.pem", "WEB_TLS_KEY_FILE=/nowhere/key.pem"})
+	if code != 78 || !strings.Contains(err, "WEB_TLS_CERT_FILE") {
+		t.Errorf("have %d, %s", code, err)
+	}
+}
+
+func TestTheSettingsOfTheEdgeReachIt(t *testing.T) {
+	_, _, _ = call(t, func(rt *Runtime) error {
+		rt.Serve(func(mux *http.ServeMux) {
+			mux.HandleFunc("GET /own", func(http.ResponseWriter, *http.Request) {})
+		})
+		client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		for _, from := range []string{"203.0.113.1", "203.0.113.2"} {
+			req, err := http.NewRequest(http.MethodGet, "http://"+rt.addr.String()+"/own", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("X-Forwarded-For", from)
+			answer, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = answer.Body.Close()
+			if p, l := answer.Header.Get("RateLimit-Policy"), answer.Header.Get("RateLimit"); p != `"default";q=10;w=5` || !strings.HasPrefix(l, `"default";r=9;`) {
+				t.Errorf("%s: have %s and %s", from, p, l)
+			}
+		}
+		rt.Stop(nil)
+		return rt.Wait()
+	}, []string{"WEB_RATE=2", "WEB_BURST=10", "WEB_TRUSTED_PROXIES=127.0.0.0/8,fd00::/8"})
+}
+
+func TestFeedbackIsLogged(t *testing.T) {
+	_, out, _ := call(t, func(rt *Runtime) error {
+		rt.Serve(func(mux *http.ServeMux) {
+			mux.HandleFunc("GET /broken", func(http.ResponseWriter, *http.Request) { panic("boom") })
+		})
+		client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		req, err := http.NewRequest(http.MethodGet, "http://"+rt.addr.String()+"/broken", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Accept", "text/html")
+		answer, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, _ := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		form := url.Values{"comment": {"it broke when I looked"}}
+		for _, m := range regexp.MustCompile(`name="([^"]*)" value="([^"]*)"`).FindAllStringSubmatch(string(page), -1) {
+			form.Set(m[1], m[2])
+		}
+		answer, err = client.PostForm("http://"+rt.addr.String()+"/feedback", form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != 200 {
+			t.Errorf("have %s", answer.Status)
+		}
+		rt.Stop(nil)
+		return rt.Wait()
+	}, nil)
+	id := regexp.MustCompile(`"msg":"feedback".*"report_id":"([0-9a-f]{32})".*"comment":"it broke when I looked"`).FindStringSubmatch(out)
+	if id == nil || !regexp.MustCompile(`"msg":"failed".*"report_id":"`+id[1]+`"`).MatchString(out) {
+		t.Errorf("want the feedback with the failure's report id, have\n%s", out)
+	}
+}
+
+func TestWhatHasNeverBeenReadyEndsWithoutDelay(t *testing.T) {
+	_, _, _ = call(t, func(rt *Runtime) error {
+		if have := rt.drainDelay(); have != 0 {
+			t.Errorf("while starting: have %v", have)
+		}
+		rt.Started()
+		if have := rt.drainDelay(); have != 3*time.Second {
+			t.Errorf("once started: have %v", have)
+		}
+		rt.Stop(nil)
+		return nil
+	}, []string{"DRAIN_DELAY=3s"})
+}

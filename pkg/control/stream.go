@@ -1,0 +1,122 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"example.com/base-app/pkg/fault"
+)
+
+const (
+	// The trailers tell how a stream ended: the status is sent before its first byte.
+	trailerError = "Control-Error"
+	trailerHint  = "Control-Hint"
+	trailerDone  = "Control-Done"
+	// idleTimeout ends a stream when nothing comes: the server of the queue gives up after five seconds itself.
+	idleTimeout = 10 * time.Second
+)
+
+// Stream answers a command with what write writes, however much it is. The answer ends when write returns, with a
+// trailer that has its error; the caller may take its time, but a single write not more than writeTimeout.
+func Stream(w http.ResponseWriter, r *http.Request, write func(context.Context, io.Writer) error) {
+	c := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.WriteHeader(http.StatusOK)
+	_ = c.Flush() // the caller sees that somebody is there
+	err := write(r.Context(), &patient{w, c})
+	_ = c.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err != nil {
+		w.Header().Set(http.TrailerPrefix+trailerError, oneLine(err.Error()))
+		w.Header().Set(http.TrailerPrefix+trailerHint, oneLine(fault.Hint(err)))
+	}
+	w.Header().Set(http.TrailerPrefix+trailerDone, "1")
+}
+
+// oneLine is text as a header can carry it.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// streamTime bounds the whole of a stream: any backup is through by then.
+const streamTime = time.Hour
+
+// patient moves the deadline on with each write.
+type patient struct {
+	io.Writer
+	control *http.ResponseController
+}
+
+func (p *patient) Write(data []byte) (int, error) {
+	_ = p.control.SetWriteDeadline(time.Now().Add(writeTimeout)) // else the old one holds
+	return p.Writer.Write(data)
+}
+
+// Stream gives the command path (a POST) and writes what Stream on the other side writes to w. It ends with an error
+// if that failed, if nothing comes for 10 s, or if ctx ends; kinds and hints are those of Get.
+func (c *Client) Stream(ctx context.Context, path string, w io.Writer) error {
+	if err := checkPath(c.path); err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://app/"+strings.TrimPrefix(path, "/"), nil)
+	if err != nil {
+		return fmt.Errorf("control: POST %s: %w", path, err)
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	client := http.Client{Timeout: streamTime, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, "unix", c.path)
+		if err != nil {
+			return nil, err
+		}
+		return &impatient{conn}, nil
+	}}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // whatever came tells more than nothing
+		return refused(http.MethodPost, path, resp.StatusCode, text)
+	}
+	body := &source{Reader: resp.Body}
+	_, err = io.Copy(w, body)
+	switch problem := resp.Trailer.Get(trailerError); {
+	case body.err != nil:
+		return c.unreachable(body.err)
+	case err != nil:
+		return err
+	case problem != "":
+		return &fault.Error{Op: "control", Subject: "POST " + path, Hint: resp.Trailer.Get(trailerHint), Err: errors.New(problem)}
+	case resp.Trailer.Get(trailerDone) == "":
+		return c.unreachable(io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// impatient is a connection on which something must come within idleTimeout.
+type impatient struct{ net.Conn }
+
+func (i *impatient) Read(p []byte) (int, error) {
+	if err := i.SetReadDeadline(time.Now().Add(idleTimeout)); err != nil {
+		return 0, err
+	}
+	return i.Conn.Read(p)
+}
+
+// source remembers its own errors, which io.Copy mixes with the writer's.
+type source struct {
+	io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}

@@ -1,0 +1,71 @@
+package depend
+
+import (
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"syscall"
+)
+
+// mark is what fn says about an error. It does not show in the error's text.
+type mark struct {
+	error
+	safe, failed bool
+}
+
+func (m mark) Unwrap() error { return m.error }
+
+// Safe marks err, returned by a function that Dependency.Do calls: if it is a failure the function may be called
+// again, because it did nothing yet, or because doing it twice does no harm. nil stays nil.
+func Safe(err error) error {
+	if err == nil {
+		return nil
+	}
+	return mark{error: err, safe: true}
+}
+
+// Failure marks err, returned by a function that Dependency.Do calls, as the dependency's fault, where Do can't know:
+// a database's "too many connections" for example. nil stays nil.
+func Failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	return mark{error: err, failed: true}
+}
+
+func judge(err error) (safe, failed bool) {
+	if err == nil {
+		return false, false
+	}
+	failed = outside(err)
+	for m, ok := errors.AsType[mark](err); ok; m, ok = errors.AsType[mark](m.error) {
+		safe, failed = safe || m.safe, failed || m.failed
+	}
+	return safe, failed
+}
+
+// connection are the errors of a network or of somebody who is not there. Other system errors, of files for example,
+// are the app's own.
+var connection = []syscall.Errno{
+	syscall.ECONNABORTED, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTDOWN, syscall.EHOSTUNREACH,
+	syscall.ENETDOWN, syscall.ENETRESET, syscall.ENETUNREACH, syscall.ENOTCONN, syscall.EPIPE, syscall.ETIMEDOUT,
+}
+
+// outside tells whether err comes from between us and the dependency.
+func outside(err error) bool {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return true
+	}
+	if errno, ok := errors.AsType[syscall.Errno](err); ok && slices.Contains(connection, errno) {
+		return true
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, driver.ErrBadConn)
+}

@@ -1,0 +1,80 @@
+package depend
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// Of an error that quotes a whole answer only the beginning is looked at.
+	maxScrubbed = 4 << 10
+	// One line in a terminal, and 64 of them in one /healthz.
+	maxShown = 200
+
+	hidden = "[redacted]"
+)
+
+var (
+	// A URL in quotes, which can hold spaces where somebody failed to escape them; and one up to what ends it in a text.
+	quotedURL = regexp.MustCompile(`(?i)"[a-z][a-z0-9+.-]*://[^"]*`)
+	anyURL    = regexp.MustCompile("(?i)[a-z][a-z0-9+.-]*://[^\\s\"<>`]*")
+	// user:password@, as in data source names without a scheme.
+	userinfo = regexp.MustCompile(`[^\s:"]+:[^\s"]*@`)
+	// A name that sounds like a credential, and its value, to the closing quote or the next space.
+	credential = regexp.MustCompile(`(?i)([\w.-]*(?:passw|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|signature|credential|authorization|cookie)[\w.-]*["']?\s*[=:]\s*)((?:bearer|basic)\s+)?("[^"]*"?|'[^']*'?|\S+)`)
+	// An HTTP credential without its header's name.
+	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}`)
+)
+
+// scrub returns err's text for people whom it can't be kept from: short, on one line, of each URL only scheme and host
+// (user, path and query can be secrets), and nothing that names itself a credential.
+func scrub(err error) string {
+	text := strings.ToValidUTF8(err.Error(), "?")
+	if len(text) > maxScrubbed { // at a space, so that no half of a URL escapes
+		text = text[:max(0, strings.LastIndexAny(text[:maxScrubbed], " \n"))] + " …"
+	}
+	text = quotedURL.ReplaceAllStringFunc(text, scrubURL)
+	text = anyURL.ReplaceAllStringFunc(text, scrubURL)
+	text = userinfo.ReplaceAllString(text, hidden+"@")
+	text = credential.ReplaceAllString(text, "${1}"+hidden)
+	text = bearer.ReplaceAllString(text, "${1} "+hidden)
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	return shorten(text)
+}
+
+// scrubURL keeps scheme, host and port of a URL, and the colon of "url: cause", which is not a part of it.
+func scrubURL(url string) string {
+	url, colon := strings.CutSuffix(url, ":")
+	scheme, rest, _ := strings.Cut(url, "://")
+	at, end := strings.LastIndexByte(rest, '@'), strings.IndexAny(rest, "/?#")
+	switch {
+	case end >= 0 && end < at: // an @ in the path, or a password with a slash: who knows
+		rest = hidden
+	case end >= 0:
+		rest = rest[at+1 : end]
+	default:
+		rest = rest[at+1:]
+	}
+	if colon {
+		rest += ":"
+	}
+	return scheme + "://" + rest
+}
+
+func shorten(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	cut := maxShown
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + "…"
+}

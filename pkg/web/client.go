@@ -1,0 +1,150 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/fault"
+)
+
+// DefaultMaxResponse is how long an answer may be unless ClientOptions say otherwise: eight times what our own server
+// takes, and small enough that all of a dependency's calls at once stay below the memory of a small container.
+const DefaultMaxResponse = 8 << 20
+
+// The times of a connection. What a call may take is the policy's; these only make clear what was slow.
+const (
+	// A lost SYN is sent again after 1 s: one loss is survived, and a host that is away is known before the try is over.
+	dialTimeout = 3 * time.Second
+	// Two round trips, and the certificates of a slow machine.
+	tlsTimeout = 5 * time.Second
+	// Who doesn't know "Expect: 100-continue" stays silent; then the body goes without a permission.
+	continueTimeout = time.Second
+	// Most servers and balancers keep an idle connection for 60 s or more. We have to be first, or a request meets a
+	// connection that is just being closed.
+	idleTimeout = 50 * time.Second
+	// An HTTP/2 connection carries all calls: a dead one is asked for a sign of life after so long a silence, and given
+	// up after that.
+	pingAfter   = 15 * time.Second
+	pingTimeout = 5 * time.Second
+	// Room for long cookies, eight times what we take ourselves; net/http's own limit is 10 MiB.
+	maxResponseHeader = 256 << 10
+)
+
+// ClientOptions are a Client's. The zero value is good.
+type ClientOptions struct {
+	UserAgent   string // name/version, for requests that have none; empty: Go's own
+	MaxResponse int64  // the longest answer, in bytes, unpacked. DefaultMaxResponse if zero
+
+	// Wrap is put around the transport of each single try: where traces and metrics of HTTP are made. It must
+	// add nothing for a request that is Abroad. Nil: nothing.
+	Wrap func(http.RoundTripper) http.RoundTripper
+}
+
+// Client calls one dependency over HTTP, under its policy: limits on time, tries, calls at once and calls a second, and
+// a breaker. It is made once, and its methods may be called from any goroutine.
+//
+// A try that failed is made again where that is safe: the method is GET, HEAD, OPTIONS, TRACE, PUT or DELETE, or the
+// request has an Idempotency-Key, or no connection came about; and its body, if any, can be had again (Request.GetBody,
+// which http.NewRequest sets for bytes and strings). Failed are errors of the connection and the answers 408, 429, 502,
+// 503 and 504, whose Retry-After is obeyed if the call has the time. The breaker counts the connection's errors and all
+// 5xx.
+//
+// Each request carries on what its context has of the request that caused it: the id, traceparent, tracestate and
+// baggage (see Propagate). A redirect to another host loses all headers that could be secrets, and its body may not go
+// there.
+type Client struct {
+	dep  *depend.Dependency
+	http http.Client
+}
+
+// NewClient returns a Client for d. It connects with the first call, through the proxy that the environment names
+// (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), and keeps as many idle connections as there may be calls at once.
+func NewClient(d *depend.Dependency, o ClientOptions) *Client {
+	base := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout:    tlsTimeout,
+		ResponseHeaderTimeout:  d.Policy().Attempt,
+		ExpectContinueTimeout:  continueTimeout,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConns:           d.Policy().Concurrent,
+		MaxIdleConnsPerHost:    d.Policy().Concurrent,
+		MaxResponseHeaderBytes: maxResponseHeader,
+		ForceAttemptHTTP2:      true, // over TLS; a DialContext of our own would switch it off
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+	t := &transport{dep: d, base: base, next: base, agent: o.UserAgent, limit: o.MaxResponse}
+	if t.limit <= 0 {
+		t.limit = DefaultMaxResponse
+	}
+	if o.Wrap != nil {
+		t.next = o.Wrap(base)
+	}
+	return &Client{dep: d, http: http.Client{Transport: t}}
+}
+
+// Do sends req and returns the answer, whose Body must be closed; until then, or until Policy.Total is over, the call
+// holds its place. It blocks until the answer's header is there, at most for Policy.Total.
+//
+// A call that failed for good is a fault of kind dependency that carries the name: with a StatusError in its tree for
+// an answer of 408, 429 or 5xx, whatever the method, with depend.ErrOpen, ErrBusy or ErrRate if it was refused. Reading
+// the body can fail the same way. When the request's context is cancelled the error has context.Canceled in its tree
+// and is of no kind. No error has the URL in its text, which could hold a secret.
+func (c *Client) Do(req *http.Request) (*http.Response, error) {
+	if err := c.dep.Refuses(req.Context()); err != nil { // before net/http copies what it may need
+		closeBody(req)
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if !failed(resp.StatusCode) {
+		return resp, nil
+	}
+	err = &StatusError{resp.StatusCode}
+	if a, ok := resp.Body.(*answer); ok {
+		err = a.call.Failed(err)
+	}
+	_ = resp.Body.Close()
+	return nil, err
+}
+
+func (c *Client) explain(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	if fault.Of(err) != fault.KindUnhandled || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("call %s: %w", c.dep.Name(), err)
+}
+
+// HTTP returns an http.Client for libraries that want one. Their calls obey the same policy. Its answers are net/http's:
+// the last one is returned whatever its status, for the library to judge, and errors have the URL in their text.
+func (c *Client) HTTP() *http.Client {
+	h := c.http
+	return &h
+}
+
+// Close closes the connections that are idle. Calls go on, and new ones connect again.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// StatusError is an answer that is a failure by its status.
+type StatusError struct{ Status int }
+
+// Error returns the status in digits and words.
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("answered %d %s", e.Status, http.StatusText(e.Status))
+}
+
+// failed tells whether a status means that the dependency could not do its part, now.
+func failed(status int) bool {
+	return status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
+}

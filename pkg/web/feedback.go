@@ -1,0 +1,139 @@
+package web
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	feedbackPath = "/feedback"
+	formType     = "application/x-www-form-urlencoded"
+	// formLife is how long a form is good: enough to write a few sentences and to be called to the telephone meanwhile.
+	formLife = time.Hour
+	// maxForm is the longest form in bytes: all that may be in it, three bytes to one in the worst case, and room.
+	maxForm = 32 << 10
+	// A comment fits into one line of the log; the others are the form's own limits. In characters.
+	maxComment, maxName, maxEmail = 2000, 100, 200
+	// macSize cuts the code to 128 bits: nobody guesses them within an hour.
+	macSize = 16
+	// People write seldom. What comes faster than one a second is a program that found a form; twenty may come at once.
+	feedbackRate, feedbackBurst = 1, 20
+)
+
+// Feedback is what a person wrote about a failure (500) that our page told of. The ids are those of the page, and known
+// to be; the rest is what anybody typed.
+type Feedback struct {
+	ReportID  string // of the failure: in its log line as report_id
+	RequestID string
+	Comment   string // at most 2,000 characters, never empty
+	Name      string // at most 100 characters, or empty
+	Email     string // at most 200 characters, or empty; not checked
+}
+
+// feedback serves the form. Its token is a code over both ids and the end of its life, by a key that only this process
+// has: so nobody can send feedback but from a page that this server made, less than an hour ago, for this failure. No
+// cookie is needed, and another site, which can't read our page, can't forge it. After a restart the form is refused.
+// A form can be sent more than once: that is bounded by a rate, since each goes to the log.
+type feedback struct {
+	key  [sha256.Size]byte
+	tell func(context.Context, Feedback)
+	rate *rate.Limiter // of all clients together
+	site *site
+}
+
+func newFeedback(tell func(context.Context, Feedback), s *site) *feedback {
+	if tell == nil {
+		return nil
+	}
+	f := &feedback{tell: tell, rate: rate.NewLimiter(feedbackRate, feedbackBurst), site: s}
+	_, _ = rand.Read(f.key[:]) // it never fails
+	return f
+}
+
+// newReportID returns 32 hexadecimal digits, the form of Sentry's event ids.
+func newReportID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// token is the end of the form's life in Unix seconds, 8 bytes, and the code over it and the ids.
+func (f *feedback) token(reportID, requestID string, end time.Time) string {
+	raw := binary.BigEndian.AppendUint64(nil, uint64(end.Unix()))
+	return base64.RawURLEncoding.EncodeToString(append(raw, f.code(reportID, requestID, raw)...))
+}
+
+func (f *feedback) code(reportID, requestID string, end []byte) []byte {
+	mac := hmac.New(sha256.New, f.key[:])
+	for _, s := range []string{reportID, requestID} {
+		mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(s))))
+		mac.Write([]byte(s))
+	}
+	mac.Write(end)
+	return mac.Sum(nil)[:macSize]
+}
+
+func (f *feedback) genuine(token, reportID, requestID string, now time.Time) bool {
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(raw) != 8+macSize {
+		return false
+	}
+	return hmac.Equal(raw[8:], f.code(reportID, requestID, raw[:8])) && now.Unix() < int64(binary.BigEndian.Uint64(raw))
+}
+
+// ServeHTTP takes one form.
+func (f *feedback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Pattern = feedbackPath
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		WriteProblem(w, r, http.StatusMethodNotAllowed, "this path answers only to POST")
+		return
+	}
+	text, ok := ReadBody(w, r, maxForm, formType)
+	if !ok {
+		return
+	}
+	form, err := url.ParseQuery(string(text))
+	if err != nil {
+		WriteProblem(w, r, http.StatusBadRequest, "the form is malformed")
+		return
+	}
+	said := Feedback{ReportID: form.Get("report_id"), RequestID: form.Get("request_id"),
+		Comment: form.Get("comment"), Name: form.Get("name"), Email: form.Get("email")}
+	switch {
+	case !f.genuine(form.Get("token"), said.ReportID, said.RequestID, time.Now()):
+		WriteProblem(w, r, http.StatusForbidden, "this form is not, or no longer, good: it is an hour old, or the server was restarted")
+		return
+	case said.Comment == "":
+		WriteProblem(w, r, http.StatusBadRequest, "the comment is empty")
+		return
+	case !fits(said.Comment, maxComment) || !fits(said.Name, maxName) || !fits(said.Email, maxEmail):
+		WriteProblem(w, r, http.StatusBadRequest, "a field is too long, or not UTF-8")
+		return
+	case !f.rate.Allow():
+		w.Header().Set("Retry-After", retryAfter)
+		WriteProblem(w, r, http.StatusTooManyRequests, "too many people write at once")
+		return
+	}
+	f.tell(r.Context(), said)
+	if prefersHTML(r.Header["Accept"]) {
+		f.site.pages().write(w, http.StatusOK, page{Title: "Thank you", Detail: "What you wrote has reached us.", ReportID: said.ReportID})
+		return
+	}
+	WriteJSON(w, r, http.StatusOK, struct {
+		ReportID string `json:"report_id"`
+	}{said.ReportID})
+}
+
+func fits(s string, most int) bool { return utf8.ValidString(s) && utf8.RuneCountInString(s) <= most }
