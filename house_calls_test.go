@@ -23,6 +23,8 @@ var mayCall = []struct{ file, what, why string }{
 	{"pkg/control/stream.go", "http.Transport", "the same"},
 	{"pkg/base/ctl.go", "http.Client", "asks this app for its own health"},
 	{"pkg/base/ctl.go", "http.Transport", "the same"},
+	{"pkg/telemetry/influx.go", "http.Client", "has a bounded queue and pauses of its own, and would measure itself through a dependency"},
+	{"pkg/telemetry/influx.go", "http.Transport", "the same"},
 	{"pkg/zmq/endpoint.go", "net.Dialer", "its context is the Bind's, and a unix socket answers or refuses at once"},
 }
 
