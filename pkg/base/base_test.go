@@ -171,3 +171,16 @@ func TestHooksComeAfterTheWorkersHoweverRunEnds(t *testing.T) {
 		}
 	}
 }
+
+func TestAStartDuringABackupWaitsForIt(t *testing.T) {
+	dir := t.TempDir()
+	lent, err := lifecycle.BorrowFolder(dir, "app backup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(300*time.Millisecond, func() { lent.Close() }).Stop()
+	code, out, _ := call(t, func(*Runtime) error { return nil }, []string{"DATA_DIR=" + dir})
+	if code != 0 || !strings.Contains(out, `"msg":"waiting for a command to end that uses the data folder"`) {
+		t.Errorf("want a start that waited, have %d\n%s", code, out)
+	}
+}
