@@ -131,6 +131,7 @@ type Queue struct {
 // Errors that callers tell apart.
 var (
 	ErrFull        = fault.New(fault.KindDependency, "queue: full")
+	ErrTooLarge    = fault.New(fault.KindUsage, "queue: larger than the whole queue")
 	ErrUnavailable = fault.New(fault.KindDependency, "queue: not available")
 	ErrClosed      = fault.New(fault.KindTerminated, "queue: closed")
 	ErrUnknown     = fault.New(fault.KindUnhandled, "queue: unknown event")
