@@ -164,8 +164,11 @@ func (q *Queue) madeStream(ctx context.Context, c jetstream.StreamConfig) error 
 		return q.createError(c.Name, err)
 	case !stream.CachedInfo().Config.AllowAtomicPublish:
 		return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
-	case c.Name == streamEvents && !q.slots.clean:
-		q.doubt.Store(stream.CachedInfo().State.LastSeq)
+	}
+	if state := stream.CachedInfo().State; c.Name == streamEvents {
+		if q.waited = state.Msgs; !q.slots.clean {
+			q.doubt.Store(state.LastSeq)
+		}
 	}
 	return nil
 }
