@@ -48,7 +48,7 @@ type embedded struct {
 func startEmbedded(ctx context.Context, o Options, clean bool, doom func(error)) (*embedded, error) {
 	e := &embedded{dir: o.Dir, log: o.Log, doom: doom, mending: make(chan struct{}), options: &server.Options{
 		ServerName: "embedded", DontListen: true, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: maxMessage,
-		JetStream: true, StoreDir: o.Dir, SyncAlways: true, JetStreamMaxStore: 4 * o.MaxBytes, JetStreamMaxMemory: 1 << 20}}
+		JetStream: true, StoreDir: o.Dir, SyncAlways: true, JetStreamMaxStore: 4*o.MaxBytes + deadBytes(o.MaxBytes), JetStreamMaxMemory: 1 << 20}}
 	close(e.mending)
 	return e, e.start(ctx, clean)
 }

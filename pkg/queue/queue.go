@@ -120,6 +120,7 @@ type Queue struct {
 	led      atomic.Pointer[reachable] // the stream's leader
 	starved  atomic.Pointer[reachable] // requests for events
 	made     made
+	deadFull bool   // there is no room for dead letters; the settler's
 	waited   uint64 // events that Open found
 	counts   counts
 	snapshot snapshot
