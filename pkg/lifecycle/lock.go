@@ -42,9 +42,9 @@ type borrower struct {
 const lockFile = "lock"
 
 const (
-	// borrowTime is how long a start waits for a borrower: shorter than the monitor's time for a start, so that it
-	// hears why, and long enough that it never runs out of restarts by this alone.
-	borrowTime = 10 * time.Second
+	// borrowTime is how long a start waits for a borrower: shorter than the container's monitor gives a start (15 s), so
+	// that it hears why, and so long that five such starts in a row take the minute in which it allows five.
+	borrowTime = 12 * time.Second
 	// lookPause is the time between two looks at the lock, and what a new owner may need to say who it is.
 	lookPause = 100 * time.Millisecond
 )
@@ -52,7 +52,7 @@ const (
 // OpenFolder makes dir if needed and locks it until Close, or until the process is gone, however it went: the lock
 // is the kernel's (flock), so a stale file never stands in the way. Its errors are of fault.KindConfig and say what to do.
 //
-// If somebody has borrowed the folder it says so in the log and blocks until it is given back, ten seconds pass, which
+// If somebody has borrowed the folder it says so in the log and blocks until it is given back, twelve seconds pass, which
 // is an error of fault.KindDependency, or ctx ends.
 func OpenFolder(ctx context.Context, dir string, log *slog.Logger) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
