@@ -213,7 +213,8 @@ func (r *recorder) judge() {
 				break
 			}
 			if status == http.StatusNotFound || time.Now().After(deadline) {
-				t.Fatalf("%s was accepted and handled, the app says %d %s", id, status, text)
+				_, health := r.get("/healthz")
+				t.Fatalf("%s was accepted and handled, the app says %d %s; it is\n%s\n%s", id, status, text, health, r.log())
 			}
 		}
 	}

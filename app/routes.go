@@ -196,6 +196,9 @@ func (h routes) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, queue.ErrFull):
 		detail = "the queue is full; try again later"
+	case errors.Is(err, queue.ErrTooLarge): // for ever
+		web.WriteProblem(w, r, http.StatusRequestEntityTooLarge, "these events together are larger than the whole queue; send them in smaller batches")
+		return
 	case errors.Is(err, queue.ErrClosed):
 		detail = "the app is shutting down; try again later"
 	case errors.Is(err, queue.ErrUnavailable):

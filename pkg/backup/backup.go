@@ -14,7 +14,8 @@
 //
 // It promises that a file which has its name is whole and on the disk: it is written under another name, synced, read
 // again and compared with its checksum before it is renamed. A full disk, a target that vanishes and a kill leave the
-// older backups as they were. It never takes the last of the space that the queue needs.
+// older backups as they were. It never takes the last of the space that the queue needs, and never writes to the files of
+// a queue that it copies.
 //
 // It holds the events and what is known of them. It does not hold settings and secrets, and it is not encrypted.
 package backup

@@ -18,6 +18,7 @@ import (
 	"example.com/base-app/pkg/control"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
+	"example.com/base-app/pkg/queue"
 )
 
 const (
@@ -28,6 +29,8 @@ const (
 	restartTime = 3 * time.Second
 	// startTime is how long an app that holds its folder may take until its control socket is there.
 	startTime = 10 * time.Second
+	// queueTime is how long the answer to a backup waits for a queue that is being opened: who asks waits ten seconds.
+	queueTime = 8 * time.Second
 	// lookPause is the time between two looks for the app.
 	lookPause = 100 * time.Millisecond
 )
@@ -179,12 +182,10 @@ func (p *program) restoreBackup(ctx context.Context, s *Settings, file string, l
 // serveBackup answers the control command backup with the backup itself: whoever asks keeps it, so that a disk of
 // theirs that is full or slow is no concern of the app's.
 func (rt *Runtime) serveBackup(w http.ResponseWriter, r *http.Request) {
-	rt.mu.Lock()
-	q := rt.queue
-	rt.mu.Unlock()
+	var q *queue.Queue
 	err := errCluster(rt.Settings)
-	if err == nil && q == nil {
-		err = errNoQueue
+	if err == nil {
+		q, err = rt.openedQueue(r.Context())
 	}
 	if err != nil {
 		control.WriteError(w, r, http.StatusServiceUnavailable, err)
@@ -201,4 +202,25 @@ func (rt *Runtime) serveBackup(w http.ResponseWriter, r *http.Request) {
 		rt.Log.Info("the queue was copied for a backup", "waiting", waiting, "dead", dead, "took", time.Since(began).Round(time.Millisecond).String())
 		return nil
 	})
+}
+
+// openedQueue waits for the queue of an app that is starting, until ctx or the app ends, or queueTime is over.
+func (rt *Runtime) openedQueue(ctx context.Context) (*queue.Queue, error) {
+	ctx, cancel := context.WithTimeout(ctx, queueTime)
+	defer cancel()
+	for {
+		rt.mu.Lock()
+		q := rt.queue
+		rt.mu.Unlock()
+		if q != nil {
+			return q, nil
+		}
+		select {
+		case <-time.After(lookPause):
+		case <-rt.Context().Done():
+			return nil, errNoQueue
+		case <-ctx.Done():
+			return nil, errNoQueue
+		}
+	}
 }

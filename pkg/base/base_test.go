@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -168,6 +169,52 @@ func TestHooksComeAfterTheWorkersHoweverRunEnds(t *testing.T) {
 		}, nil)
 		if code != 1 || worker.IsZero() || hook.Before(worker) {
 			t.Errorf("%s: want exit 1 and the hook after the worker, have %d, %v, %v", name, code, worker, hook)
+		}
+	}
+}
+
+func TestAStartDuringABackupWaitsForIt(t *testing.T) {
+	dir := t.TempDir()
+	lent, err := lifecycle.BorrowFolder(dir, "app backup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(300*time.Millisecond, func() { lent.Close() }).Stop()
+	code, out, _ := call(t, func(*Runtime) error { return nil }, []string{"DATA_DIR=" + dir})
+	if code != 0 || !strings.Contains(out, `"msg":"waiting for a command to end that uses the data folder"`) {
+		t.Errorf("want a start that waited, have %d\n%s", code, out)
+	}
+}
+
+// The control socket is there before the queue.
+func TestABackupWaitsForTheQueueOfAnAppThatStarts(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		then func(*Runtime) error
+		code int
+		said string
+	}{
+		{"it is opened", func(rt *Runtime) error { _, err := rt.OpenQueue(1); return err }, 0, "0 events that wait"},
+		{"the app ends", func(rt *Runtime) error { rt.Stop(nil); return nil }, 1, "the queue is not open yet"},
+	} {
+		vars := []string{"DATA_DIR=" + t.TempDir()}
+		code, out, err := call(t, func(rt *Runtime) error {
+			said := make(chan string, 1)
+			go func() {
+				code, out, err := call(t, nil, vars, "backup")
+				said <- fmt.Sprint(code, " ", out, err)
+			}()
+			<-time.After(300 * time.Millisecond) // it has asked by then, most likely
+			if err := c.then(rt); err != nil {
+				return err
+			}
+			if have := <-said; !strings.HasPrefix(have, fmt.Sprint(c.code)) || !strings.Contains(have, c.said) {
+				t.Errorf("%s: want %d, %s, have %s", c.name, c.code, c.said, have)
+			}
+			return nil
+		}, vars)
+		if code != 0 {
+			t.Errorf("%s: want a run that ends well, have %d, %s\n%s", c.name, code, err, out)
 		}
 	}
 }

@@ -155,7 +155,7 @@ func (rt *Runtime) Started() {
 
 // openFolder takes the data folder for this process.
 func (rt *Runtime) openFolder() error {
-	folder, err := lifecycle.OpenFolder(rt.Settings.DataDir)
+	folder, err := lifecycle.OpenFolder(rt.Context(), rt.Settings.DataDir, rt.Log)
 	if err != nil {
 		return err
 	}

@@ -339,7 +339,7 @@ func TestADumpDoesNotWaitForTheLogOfAnother(t *testing.T) {
 }
 
 func TestDumpsAndCrashesAreTheOwnersAlone(t *testing.T) {
-	f, err := OpenFolder(t.TempDir())
+	f, err := OpenFolder(t.Context(), t.TempDir(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,7 +380,7 @@ func TestCrashesAreToldOnceAndBoundedInNumber(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(crashes, crashing), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := OpenFolder(dir)
+	f, err := OpenFolder(t.Context(), dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestTheFolderHasOneOwnerAndTellsHowTheLastEnded(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	open := func() *Folder {
 		t.Helper()
-		f, err := OpenFolder(dir)
+		f, err := OpenFolder(t.Context(), dir, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -438,7 +438,7 @@ func TestTheFolderHasOneOwnerAndTellsHowTheLastEnded(t *testing.T) {
 	if _, vanished, first := one.Previous(); vanished || !first {
 		t.Errorf("want a first start, have vanished %v, first %v", vanished, first)
 	}
-	if _, err := OpenFolder(dir); fault.Of(err) != fault.KindConfig || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+	if _, err := OpenFolder(t.Context(), dir, slog.New(slog.DiscardHandler)); fault.Of(err) != fault.KindConfig || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
 		t.Errorf("want the second refused as a matter of configuration, with the owner's pid, have %v", err)
 	}
 	one.Close() // as kill -9 does, in the middle of saving
@@ -477,7 +477,7 @@ func TestAFolderThatCannotBeUsedSaysWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, filepath.Join(file, "below"), "/proc/base-app"} {
-		_, err := OpenFolder(dir)
+		_, err := OpenFolder(t.Context(), dir, slog.New(slog.DiscardHandler))
 		if fault.Of(err) != fault.KindConfig || !strings.Contains(err.Error(), dir) || fault.Hint(err) == "" {
 			t.Errorf("%s: want an error of configuration with the path and a hint, have %v", dir, err)
 		}

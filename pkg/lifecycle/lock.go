@@ -1,11 +1,13 @@
 package lifecycle
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -39,9 +41,20 @@ type borrower struct {
 
 const lockFile = "lock"
 
+const (
+	// borrowTime is how long a start waits for a borrower: shorter than the container's monitor gives a start (15 s), so
+	// that it hears why, and so long that five such starts in a row take the minute in which it allows five.
+	borrowTime = 12 * time.Second
+	// lookPause is the time between two looks at the lock, and what a new owner may need to say who it is.
+	lookPause = 100 * time.Millisecond
+)
+
 // OpenFolder makes dir if needed and locks it until Close, or until the process is gone, however it went: the lock
 // is the kernel's (flock), so a stale file never stands in the way. Its errors are of fault.KindConfig and say what to do.
-func OpenFolder(dir string) (*Folder, error) {
+//
+// If somebody has borrowed the folder it says so in the log and blocks until it is given back, twelve seconds pass, which
+// is an error of fault.KindDependency, or ctx ends.
+func OpenFolder(ctx context.Context, dir string, log *slog.Logger) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, unusable(dir, err)
 	}
@@ -50,7 +63,7 @@ func OpenFolder(dir string) (*Folder, error) {
 		return nil, unusable(dir, err)
 	}
 	folder := &Folder{Dir: dir, lock: f, Run: strconv.FormatInt(time.Now().UnixNano(), 36) + "-" + strconv.Itoa(os.Getpid())}
-	if err := folder.take(); err != nil {
+	if err := folder.take(ctx, log); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -61,16 +74,16 @@ func OpenFolder(dir string) (*Folder, error) {
 	return folder, nil
 }
 
-// BorrowFolder locks dir as OpenFolder does, for a command that needs what is in it to be left alone for a while, and
-// is no run: the next one still learns how the last one ended. The errors are the same; purpose is what an app is told
-// that wants to start meanwhile.
+// BorrowFolder locks dir as OpenFolder does, but at once or not at all, for a command that needs what is in it to be left
+// alone for a while, and is no run: the next one still learns how the last one ended. The errors are of
+// fault.KindConfig; purpose is what an app is told that wants to start meanwhile.
 func BorrowFolder(dir, purpose string) (*Folder, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, unusable(dir, err)
 	}
 	folder := &Folder{Dir: dir, lock: f}
-	if err := folder.flock(); err != nil {
+	if _, err := folder.flock(); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -83,9 +96,30 @@ func BorrowFolder(dir, purpose string) (*Folder, error) {
 	return folder, nil
 }
 
-func (f *Folder) take() error {
-	if err := f.flock(); err != nil {
-		return err
+// take makes the folder this run's. Somebody who has only just locked it has not yet said who it is, so that a refusal
+// needs two looks.
+func (f *Folder) take(ctx context.Context, log *slog.Logger) error {
+	began, told := time.Now(), false
+	for {
+		held, err := f.flock()
+		if !held && err == nil {
+			break
+		}
+		b, waited := f.prev.Borrower, time.Since(began)
+		switch {
+		case !held || b == nil && waited >= lookPause:
+			return err
+		case b != nil && waited >= borrowTime:
+			return &fault.Error{Kind: fault.KindDependency, Hint: "wait for it, or stop it", Err: fmt.Errorf("process %d (%s) has been using the data folder %s for %v", b.PID, b.For, f.Dir, borrowTime)}
+		case b != nil && !told:
+			log.Warn("waiting for a command to end that uses the data folder", "command", b.For, "command_pid", b.PID, "at_most", borrowTime.String())
+			told = true
+		}
+		select {
+		case <-time.After(lookPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	if err := f.say(holder{Run: f.Run, PID: os.Getpid(), Started: time.Now().UTC()}); err != nil {
 		return unusable(f.Dir, err)
@@ -93,13 +127,12 @@ func (f *Folder) take() error {
 	return nil
 }
 
-// flock takes the lock and reads what it says of the last owner.
-func (f *Folder) flock() error {
-	err := syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	data, readErr := io.ReadAll(io.LimitReader(f.lock, 4096))
-	if readErr == nil {
-		_ = json.Unmarshal(data, &f.prev) // a torn one tells nothing, as after a power cut
-	}
+// flock takes the lock and reads what it says of the last owner. If another process has it, held is true, and the error
+// says which.
+func (f *Folder) flock() (held bool, err error) {
+	err = syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	f.prev = holder{}
+	_ = json.NewDecoder(io.NewSectionReader(f.lock, 0, 4096)).Decode(&f.prev) // a torn one tells nothing, as after a power cut
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		who := "another process"
 		if b := f.prev.Borrower; b != nil {
@@ -107,22 +140,24 @@ func (f *Folder) flock() error {
 		} else if f.prev.PID > 0 {
 			who = fmt.Sprintf("process %d, which runs since %s,", f.prev.PID, f.prev.Started.Local().Format(time.DateTime))
 		}
-		return fault.Config("stop it, or give this one a data folder of its own with DATA_DIR",
+		return true, fault.Config("stop it, or give this one a data folder of its own with DATA_DIR",
 			fmt.Errorf("%s already uses the data folder %s", who, f.Dir))
 	}
 	if err != nil {
-		return unusable(f.Dir, err)
+		return false, unusable(f.Dir, err)
 	}
-	return nil
+	return false, nil
 }
 
-// say writes who holds the lock.
+// say writes who holds the lock. Others may read it meanwhile: what is left of an older text behind the new one is cut
+// off last, and doesn't matter.
 func (f *Folder) say(h holder) error {
 	mine, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.lock.Truncate(0), writeAt(f.lock, append(mine, '\n')))
+	mine = append(mine, '\n')
+	return errors.Join(writeAt(f.lock, mine), f.lock.Truncate(int64(len(mine))))
 }
 
 func writeAt(f *os.File, data []byte) error {

@@ -31,7 +31,7 @@ func OpenFiles(ctx context.Context, dir string, log *slog.Logger) (*Files, error
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	found, err := checkFiles(dir)
+	found, err := checkFiles(ctx, dir, log)
 	if err == nil {
 		err = (&embedded{dir: dir}).forgetIndex() // a server that trusts it doesn't look for itself
 	}

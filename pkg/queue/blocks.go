@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"example.com/base-app/pkg/event"
 	"github.com/minio/highwayhash"
@@ -52,15 +54,45 @@ type block struct {
 	damages      []damage
 }
 
-// checkFiles reads all records of the server's streams, takes out what is damaged, and returns it.
-func checkFiles(dir string) ([]damage, error) {
+// tellEvery is how often the log says how far the reading is.
+const tellEvery = 5 * time.Second
+
+// filesSize is how many bytes there are to be read.
+func filesSize(dir string) (n int64) {
+	files, _ := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*", "msgs", "*.blk"))
+	for _, name := range files {
+		if info, err := os.Stat(name); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
+}
+
+// reading is how far the files are read.
+type reading struct {
+	log       *slog.Logger
+	done, all int64
+	told      time.Time
+}
+
+func (r *reading) read(n int) {
+	if r.done += int64(n); time.Since(r.told) > tellEvery {
+		r.told = time.Now()
+		r.log.Info("queue: the files are read, since the last end was not clean", "mib", r.done>>20, "of_mib", r.all>>20)
+	}
+}
+
+// checkFiles reads all records of the server's streams, takes out what is damaged, and returns it. It ends with ctx,
+// between two files.
+func checkFiles(ctx context.Context, dir string, log *slog.Logger) ([]damage, error) {
+	progress := &reading{log: log, all: filesSize(dir), told: time.Now()}
 	streams, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*", "msgs"))
 	if err != nil {
 		return nil, err
 	}
 	var all []damage
 	for _, s := range streams {
-		found, err := checkStream(filepath.Base(filepath.Dir(s)), s)
+		found, err := checkStream(ctx, filepath.Base(filepath.Dir(s)), s, progress)
 		if err != nil {
 			return nil, fmt.Errorf("check %s: %w", s, err)
 		}
@@ -70,7 +102,7 @@ func checkFiles(dir string) ([]damage, error) {
 }
 
 // checkStream reads a stream's files in their order. What was damaged and deleted before is no loss.
-func checkStream(stream, dir string) ([]damage, error) {
+func checkStream(ctx context.Context, stream, dir string, progress *reading) ([]damage, error) {
 	var all []damage
 	var last uint64
 	deleted := map[uint64]bool{}
@@ -79,10 +111,14 @@ func checkStream(stream, dir string) ([]damage, error) {
 		return nil, err
 	}
 	for i, number := range files {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		b := &block{path: filepath.Join(dir, fmt.Sprintf("%d.blk", number)), stream: stream}
 		if b.data, err = os.ReadFile(b.path); err != nil {
 			return nil, err
 		}
+		progress.read(len(b.data))
 		key := sha256.Sum256(fmt.Appendf(nil, "%s-%d", stream, number))
 		if b.sum, err = highwayhash.NewDigest64(key[:]); err != nil {
 			return nil, err

@@ -148,6 +148,14 @@ func (q *Queue) createStreams(ctx context.Context) error {
 			return err
 		}
 	}
+	if q.server != nil && !q.slots.clean {
+		// What the server has on disk of its consumer may be newer than what it has of the stream: an event could be
+		// settled in one and wait in the other, and never be delivered again. A new consumer delivers all that is there, in
+		// order and at once; what was settled is found in DONE.
+		if err := q.js.DeleteConsumer(ctx, streamEvents, consumerName); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return q.createError(consumerName, err)
+		}
+	}
 	c, err := retried(ctx, q, q.createConsumer)
 	if err != nil {
 		return q.createError(consumerName, err)
@@ -164,8 +172,11 @@ func (q *Queue) madeStream(ctx context.Context, c jetstream.StreamConfig) error 
 		return q.createError(c.Name, err)
 	case !stream.CachedInfo().Config.AllowAtomicPublish:
 		return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
-	case c.Name == streamEvents && !q.slots.clean:
-		q.doubt.Store(stream.CachedInfo().State.LastSeq)
+	}
+	if state := stream.CachedInfo().State; c.Name == streamEvents {
+		if q.waited = state.Msgs; !q.slots.clean {
+			q.doubt.Store(state.LastSeq)
+		}
 	}
 	return nil
 }
@@ -182,12 +193,15 @@ func (q *Queue) streams() []jetstream.StreamConfig {
 	done.Discard, done.MaxBytes, done.MaxAge = jetstream.DiscardOld, o.MaxBytes/doneShare, Retention
 	dead := common
 	dead.Name, dead.Subjects, dead.MaxMsgsPerSubject = streamDead, []string{"dead.*"}, 1
-	dead.Discard, dead.MaxBytes = jetstream.DiscardNew, o.MaxBytes/deadShare
+	dead.Discard, dead.MaxBytes = jetstream.DiscardNew, deadBytes(o.MaxBytes)
 	tries := common
 	tries.Name, tries.Subjects, tries.MaxMsgsPerSubject = streamTries, []string{"tries.*"}, 1
 	tries.Discard, tries.MaxBytes = jetstream.DiscardOld, o.MaxBytes/triesShare
 	return []jetstream.StreamConfig{events, done, dead, tries}
 }
+
+// deadBytes is the room for dead letters: for some of the largest, however small the queue is.
+func deadBytes(maxBytes int64) int64 { return max(maxBytes/deadShare, 4*maxMessage) }
 
 func (q *Queue) createStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	stream, err := q.js.Stream(ctx, want.Name)

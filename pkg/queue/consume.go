@@ -20,7 +20,8 @@ type delivery struct {
 	suspect  bool   // an attempt before this one did not end
 	handed   bool
 	settling bool
-	slot     int // in the file of what is handled, -1
+	verdict  string // it is dead because of this, and not handled again
+	slot     int    // in the file of what is handled, -1
 	begun    time.Time
 }
 
@@ -78,11 +79,14 @@ func (q *Queue) arrive(m *nats.Msg) error {
 	d.event.Receipt = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, sequence), d.token)
 	q.flight.events[sequence] = d
 	q.flight.bytes += d.event.Size()
-	if int(d.event.Delivery) > q.opts.MaxDeliveries { // the process died with its last delivery
+	if d.verdict == "" && int(d.event.Delivery) > q.opts.MaxDeliveries {
+		d.verdict = "the process ended while it was handled" // with its last delivery
+	}
+	if d.verdict != "" {
 		d.event.Delivery--
 		d.handed = true
 		q.flight.handed++
-		q.settleLocked(d, settlement{delivery: d, kind: settleDead, reason: "the process ended while it was handled"})
+		q.settleLocked(d, settlement{delivery: d, kind: settleDead, reason: d.verdict})
 		return nil
 	}
 	q.flight.ready = append(q.flight.ready, d)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"example.com/base-app/pkg/queue"
 )
@@ -119,4 +120,41 @@ func TestEventsAfterALostEndAreDelivered(t *testing.T) {
 			t.Errorf("want %s delivered, have %v", e.ID, got)
 		}
 	}
+}
+
+// The server writes what it knows of its consumer and of the stream apart, and a crash may come between the two.
+func TestWhatIsSettledForTheConsumerAloneIsDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	p := embedded(t)
+	c := startChild(t, p.options())
+	c.doing("ok", "publish x 2")
+	c.kill()
+	stream := filepath.Join(p.dirs(), "jetstream", "$G", "streams", "EVENTS")
+	before, err := os.ReadFile(filepath.Join(stream, "msgs", "1.blk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := p.open(t)
+	for range 2 {
+		ack(t, q, next(t, q))
+	}
+	until(t, "the queue is empty", func() bool { return depth(t, q) == 0 })
+	end(t, q)                      // the consumer's state is on the disk
+	c = startChild(t, p.options()) // and this crash is an unclean end
+	c.kill()
+	blocks, err := filepath.Glob(filepath.Join(stream, "msgs", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blocks {
+		if err := os.Remove(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(stream, "msgs", "1.blk"), before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	q = p.open(t)
+	until(t, "what was processed leaves the queue", func() bool { return depth(t, q) == 0 })
+	nothing(t, q, 50*time.Millisecond)
 }

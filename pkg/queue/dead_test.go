@@ -191,3 +191,40 @@ func testUndecodable(t *testing.T, p *place) {
 	}
 	until(t, "the queue is empty", func() bool { return depth(t, q) == 0 })
 }
+
+// What is dead and finds no room is handled no second time: the verdict is kept, and told once.
+func TestWithoutRoomForDeadLettersTheVerdictIsKept(t *testing.T) {
+	t.Parallel()
+	p := embedded(t)
+	var log logged
+	q := p.open(t, log.into, func(o *queue.Options) { o.MaxBytes = 16 << 20 })
+	const events = 10 // of 1 MiB: the dead letters have room for fewer
+	for i := range events {
+		publish(t, q, heavy(fmt.Sprint("x", i), 1024))
+	}
+	for range events {
+		if err := q.Dead(next(t, q).Receipt, errors.New("bad apple")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settled := func() bool { s, err := q.Stats(within(t)); return err == nil && s.InFlight == 0 }
+	until(t, "all are settled", settled)
+	list, _, err := q.DeadLetters(within(t), 0, 20)
+	if err != nil || len(list) < 4 || len(list) == events {
+		t.Fatalf("want room for some, have %d, %v", len(list), err)
+	}
+	remove(t, q, "CONSUMER.DELETE.EVENTS.app") // then they come again at once, and not after the pause
+	nothing(t, q, time.Second)
+	if n := strings.Count(log.String(), "no room for more dead letters"); n != 1 {
+		t.Errorf("want it told once, have %d times: %s", n, log.String())
+	}
+	if n, err := q.PurgeDead(within(t), ""); err != nil || n != len(list) {
+		t.Fatalf("want %d purged, have %d, %v", len(list), n, err)
+	}
+	remove(t, q, "CONSUMER.DELETE.EVENTS.app")
+	until(t, "the rest is dead", func() bool {
+		rest, _, err := q.DeadLetters(within(t), 0, 20)
+		return err == nil && len(rest)+len(list) == events && rest[0].Reason == "bad apple" && rest[0].Deliveries == 1
+	})
+	nothing(t, q, 100*time.Millisecond)
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/stack"
 	"github.com/nats-io/nats-server/v2/server"
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,8 @@ const (
 	reserve = 64 << 20
 	// spaceLook is how often a full disk is looked at.
 	spaceLook = 500 * time.Millisecond
+	// slowestDisk is how many bytes of files are read in a second at least, after an end that was not clean.
+	slowestDisk = 10 << 20
 )
 
 // embedded is a JetStream server in this process. It has no port: the connection is a pipe. A server that could not
@@ -38,21 +41,28 @@ type embedded struct {
 	lost    []uint64
 	mending chan struct{}
 	ended   bool
+	late    chan struct{} // closed when a server has ended that did not begin in time; nil: there is none
 }
 
 // startEmbedded starts the server on the folder's files; clean says that the last one to use them came to its end.
 func startEmbedded(ctx context.Context, o Options, clean bool, doom func(error)) (*embedded, error) {
 	e := &embedded{dir: o.Dir, log: o.Log, doom: doom, mending: make(chan struct{}), options: &server.Options{
 		ServerName: "embedded", DontListen: true, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: maxMessage,
-		JetStream: true, StoreDir: o.Dir, SyncAlways: true, JetStreamMaxStore: 4 * o.MaxBytes, JetStreamMaxMemory: 1 << 20}}
+		JetStream: true, StoreDir: o.Dir, SyncAlways: true, JetStreamMaxStore: 4*o.MaxBytes + deadBytes(o.MaxBytes), JetStreamMaxMemory: 1 << 20}}
 	close(e.mending)
 	return e, e.start(ctx, clean)
 }
 
 func (e *embedded) start(ctx context.Context, clean bool) error {
-	found, err := checkFiles(e.dir)
-	if err == nil && (!clean || len(found) > 0) {
-		err = e.forgetIndex()
+	var found []damage
+	var err error
+	if !clean { // else the server's own summaries are right, and it looks at what they say
+		if found, err = checkFiles(ctx, e.dir, e.log); err == nil {
+			err = e.forgetIndex()
+		}
+	}
+	if ctx.Err() != nil {
+		return late(ctx)
 	}
 	if err != nil {
 		return fault.Config("free some space in DATA_DIR, and look whether its disk can be read", fmt.Errorf("queue: %w", err))
@@ -67,11 +77,12 @@ func (e *embedded) start(ctx context.Context, clean bool) error {
 	}
 	s.SetLoggerV2(serverLog{e}, false, false, false)
 	began := make(chan struct{})
-	go func() { s.Start(); close(began) }() // ends when the files are read
+	go stack.Labelled(context.Background(), serverLabel, func(context.Context) { s.Start(); close(began) }) // ends when the files are read
 	select {
 	case <-began:
 	case <-ctx.Done():
-		return fault.Dependency("queue", errors.New("the server in this process did not start in time"))
+		e.abandon(s, began)
+		return late(ctx)
 	}
 	if !s.JetStreamEnabled() {
 		s.Shutdown()
@@ -79,6 +90,35 @@ func (e *embedded) start(ctx context.Context, clean bool) error {
 	}
 	e.swap(s)
 	return nil
+}
+
+// serverLabel names the server's goroutines in a dump.
+const serverLabel = "queue-server"
+
+func late(ctx context.Context) error {
+	return fault.Dependency("queue", fmt.Errorf("the server in this process did not start in time: %w", context.Cause(ctx)))
+}
+
+// abandon ends a server that did not begin in time, as soon as that can be: it can't be interrupted while it reads files.
+func (e *embedded) abandon(s *server.Server, began chan struct{}) {
+	ended := make(chan struct{})
+	e.mu.Lock()
+	e.late = ended
+	e.mu.Unlock()
+	go func() {
+		defer close(ended)
+		<-began
+		s.Shutdown()
+		s.WaitForShutdown()
+	}()
+}
+
+// startTime is what a start may take.
+func startTime(dir string, clean bool) time.Duration {
+	if clean {
+		return openTime
+	}
+	return openTime + time.Duration(filesSize(dir)/slowestDisk)*time.Second
 }
 
 // forgetIndex removes the server's summaries of its own files, which only a clean end leaves up to date.
@@ -98,7 +138,10 @@ func (e *embedded) InProcessConn() (net.Conn, error) {
 	if s == nil {
 		return nil, errors.New("the server in this process is being started again")
 	}
-	return s.InProcessConn()
+	var c net.Conn
+	var err error
+	stack.Labelled(context.Background(), serverLabel, func(context.Context) { c, err = s.InProcessConn() })
+	return c, err
 }
 
 // space tells whether there is room on the disk for another n bytes.
@@ -134,6 +177,11 @@ func (e *embedded) broken(text string) {
 		}
 		return
 	}
+	for _, harmless := range []string{"store is closed", "shutting down", "maximum messages", "message too large"} {
+		if strings.Contains(text, harmless) { // a server that is being ended, as by mend; or a limit
+			return
+		}
+	}
 	// Nobody knows what is on the disk after a failed fsync. Go on, and an event might be acknowledged that isn't there:
 	// https://www.usenix.org/conference/atc20/presentation/rebello
 	e.doom(&fault.Error{Kind: fault.KindUnhandled, Op: "queue", Hint: "the disk of DATA_DIR fails: look at the kernel's log", Err: errors.New(text)})
@@ -157,7 +205,7 @@ func (e *embedded) mend(done chan struct{}) {
 		old.Shutdown()
 		old.WaitForShutdown()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), openTime)
+	ctx, cancel := context.WithTimeout(context.Background(), startTime(e.dir, false))
 	defer cancel()
 	if err := e.start(ctx, false); err != nil {
 		e.doom(err)
@@ -188,42 +236,47 @@ func (e *embedded) swap(s *server.Server) (old *server.Server) {
 	return old
 }
 
-// stop ends the server; what is not on the disk by then was not promised to anybody.
-func (e *embedded) stop(ctx context.Context) {
+// stop ends the server; what is not on the disk by then was not promised to anybody. It waits until ctx ends; the channel
+// is closed when nobody uses the files any more.
+func (e *embedded) stop(ctx context.Context) <-chan struct{} {
 	e.mu.Lock()
 	e.ended = true
 	mending := e.mending
 	e.mu.Unlock()
-	select {
-	case <-mending:
-	case <-ctx.Done():
-	}
-	e.mu.Lock()
-	s := e.server
-	e.mu.Unlock()
-	if s == nil {
-		return
-	}
 	ended := make(chan struct{})
-	go func() { s.Shutdown(); s.WaitForShutdown(); close(ended) }()
+	go func() {
+		defer close(ended)
+		<-mending
+		e.mu.Lock()
+		s, late := e.server, e.late
+		e.mu.Unlock()
+		if s != nil {
+			s.Shutdown()
+			s.WaitForShutdown()
+		}
+		if late != nil {
+			<-late
+		}
+	}()
 	select {
 	case <-ended:
 	case <-ctx.Done():
 	}
+	return ended
 }
 
-// serverLog passes the server's words on. What it calls news is debug here: it starts with the process.
+// serverLog passes on what the server complains of. Its news, twenty lines at each start, are of no use here.
 type serverLog struct{ e *embedded }
 
 func (l serverLog) say(level slog.Level, format string, v []any) {
 	l.e.log.Log(context.Background(), level, "queue: server: "+fmt.Sprintf(format, v...))
 }
 
-func (l serverLog) Noticef(format string, v ...any) { l.say(slog.LevelDebug, format, v) }
-func (l serverLog) Debugf(string, ...any)           {}
-func (l serverLog) Tracef(string, ...any)           {}
-func (l serverLog) Warnf(format string, v ...any)   { l.say(slog.LevelWarn, format, v) }
-func (l serverLog) Fatalf(format string, v ...any)  { l.Errorf(format, v...) }
+func (l serverLog) Noticef(string, ...any)         {}
+func (l serverLog) Debugf(string, ...any)          {}
+func (l serverLog) Tracef(string, ...any)          {}
+func (l serverLog) Warnf(format string, v ...any)  { l.say(slog.LevelWarn, format, v) }
+func (l serverLog) Fatalf(format string, v ...any) { l.Errorf(format, v...) }
 
 // Errorf is also how the server tells that it could not write.
 func (l serverLog) Errorf(format string, v ...any) {

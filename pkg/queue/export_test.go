@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/nats-io/nats.go"
 )
@@ -31,7 +33,7 @@ func ReadDeadLetter(sequence, deliveries, reason string, data []byte) (DeadLette
 
 // CheckFiles mends the server's files, and returns how many places were damaged.
 func CheckFiles(dir string) (int, error) {
-	found, err := checkFiles(dir)
+	found, err := checkFiles(context.Background(), dir, slog.New(slog.DiscardHandler))
 	return len(found), err
 }
 

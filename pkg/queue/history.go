@@ -15,7 +15,8 @@ import (
 // waited in a socket while the process was killed was never tried, and after a crash its count may not be on the disk.
 type attempts struct {
 	Deliveries uint32 `json:"deliveries"`
-	Suspect    bool   `json:"suspect"` // the last one did not end: the process died
+	Suspect    bool   `json:"suspect"`        // the last one did not end: the process died
+	Dead       string `json:"dead,omitempty"` // the reason why it should be a dead letter, for which there was no room
 }
 
 // history knows which ids had a record in TRIES when the queue was opened: after a crash the server may not know that it
@@ -53,7 +54,7 @@ func (q *Queue) recall(ctx context.Context, interrupted []attempt) error {
 	for _, a := range interrupted {
 		q.log.Warn("queue: the process died while it handled this event; it will be delivered alone", "id", a.ID, "delivery", a.Delivery)
 		if _, err := retried(ctx, q, func(ctx context.Context) ([]uint64, error) {
-			return q.store(ctx, []*nats.Msg{record(streamTries, a.ID, attempts{a.Delivery, true})})
+			return q.store(ctx, []*nats.Msg{record(streamTries, a.ID, attempts{a.Delivery, true, ""})})
 		}); err != nil {
 			return fmt.Errorf("queue: record of an interrupted event: %w", err)
 		}
@@ -112,6 +113,7 @@ func (q *Queue) remember(ctx context.Context, d *delivery) (done bool, err error
 		return false, err
 	}
 	d.event.Delivery, d.suspect = a.Deliveries+1, a.Suspect
+	d.verdict = a.Dead
 	return false, nil
 }
 

@@ -52,7 +52,7 @@ type publication struct {
 // is known, or stands twice among them, is answered as a duplicate; an event without one gets a new one. The time of acceptance is set here, and the
 // bodies are not kept. It returns when the events are on the disk, until ctx ends; an error that is neither ErrFull
 // nor about a bad envelope leaves open whether they were accepted, so publish them again under the same ids.
-// Errors: ErrFull, ErrUnavailable (the disk is full, the cluster has no leader), ErrClosed, one that names the event
+// Errors: ErrFull, ErrTooLarge (they would not fit into an empty queue), ErrUnavailable (the disk is full, the cluster has no leader), ErrClosed, one that names the event
 // whose envelope is bad, or the cause of ctx.
 //
 // What is published at the same time is written together: JetStream would sync the disk for each event alone.
@@ -70,7 +70,11 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 		if err := events[i].Check(); err != nil {
 			return nil, fmt.Errorf("publish event %d: %w", i+1, err)
 		}
-		size += events[i].Size()
+		size += weight(&events[i])
+	}
+	if int64(size) > q.opts.MaxBytes {
+		q.counts.rejected.Add(uint64(len(events)))
+		return nil, ErrTooLarge
 	}
 	if q.server != nil {
 		if err := q.server.space(size); err != nil {
@@ -92,6 +96,12 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 	}
 	q.counts.publish.observe(time.Since(began))
 	return p.answers, nil
+}
+
+// weight is what an event takes on the disk at least: its record, with the id in the subject and in a header.
+func weight(e *event.Event) int {
+	const header = "NATS/1.0\r\nNats-Msg-Id: \r\n\r\n"
+	return recordHead + len(subjectOf(streamEvents, e.ID)) + 4 + len(header) + len(e.ID) + e.Size() + recordSum
 }
 
 // withIDs returns the events with an id each, and which were made here.

@@ -190,16 +190,22 @@ func testBatchTooLarge(t *testing.T, p *place) {
 	for i := range 20 {
 		batch = append(batch, heavy(fmt.Sprint("b", i), 4))
 	}
-	if _, err := q.Publish(within(t), batch...); !errors.Is(err, queue.ErrFull) {
+	if _, err := q.Publish(within(t), batch...); !errors.Is(err, queue.ErrTooLarge) || errors.Is(err, queue.ErrFull) {
+		t.Errorf("want ErrTooLarge, have %v", err)
+	}
+	publish(t, q, heavy("first", 30))
+	if _, err := q.Publish(within(t), batch[:12]...); !errors.Is(err, queue.ErrFull) {
 		t.Errorf("want ErrFull, have %v", err)
 	}
+	ack(t, q, nextID(t, q, "first", 1))
+	until(t, "there is room again", func() bool { return depth(t, q) == 0 })
 	for _, id := range []string{"b0", "b1", "b19"} {
 		if s, err := q.Status(within(t), id); !errors.Is(err, queue.ErrUnknown) {
 			t.Errorf("%s: want nothing of a refused batch stored, have %+v, %v", id, s, err)
 		}
 	}
-	if s, err := q.Stats(within(t)); err != nil || s.Rejected != 20 || s.Waiting != 0 {
-		t.Errorf("want 20 rejected and none waiting, have %+v, %v", s, err)
+	if s, err := q.Stats(within(t)); err != nil || s.Rejected != 32 || s.Waiting != 0 {
+		t.Errorf("want 32 rejected and none waiting, have %+v, %v", s, err)
 	}
 	publish(t, q, batch[:8]...) // what fits is taken, also after the refusal
 	nextID(t, q, "b0", 1)

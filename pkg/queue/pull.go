@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -121,8 +122,16 @@ func (q *Queue) fetch(n, bytes int) error {
 			}
 			continue
 		}
-		if end, err := pullEnd(status, m.Header.Get("Description")); end {
+		end, err := pullEnd(status, m.Header.Get("Description"))
+		if err != nil {
 			return err
+		}
+		if end { // with replicas, this overtakes events of the same request: wait for all but those that it says were not sent
+			pending, err := strconv.Atoi(m.Header.Get("Nats-Pending-Messages"))
+			if err != nil {
+				return nil
+			}
+			n -= pending
 		}
 	}
 	return nil

@@ -23,6 +23,7 @@ package queue
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -120,6 +121,8 @@ type Queue struct {
 	full     bool                      // as the publisher found it last
 	starved  atomic.Pointer[reachable] // requests for events
 	made     made
+	deadFull bool   // there is no room for dead letters; the settler's
+	waited   uint64 // events that Open found
 	counts   counts
 	snapshot snapshot
 
@@ -132,6 +135,7 @@ type Queue struct {
 // Errors that callers tell apart.
 var (
 	ErrFull        = fault.New(fault.KindDependency, "queue: full")
+	ErrTooLarge    = fault.New(fault.KindUsage, "queue: larger than the whole queue")
 	ErrUnavailable = fault.New(fault.KindDependency, "queue: not available")
 	ErrClosed      = fault.New(fault.KindTerminated, "queue: closed")
 	ErrUnknown     = fault.New(fault.KindUnhandled, "queue: unknown event")
@@ -149,11 +153,9 @@ const (
 )
 
 // Open opens the queue and begins to fetch. It waits for the server until ctx ends, or for openTime if that is sooner;
-// the error is then a dependency's. What a crash interrupted is found here, see Begin.
+// the error is then a dependency's. After an end that was not clean it reads all files, which takes longer the more there is. What a crash interrupted is found here, see Begin.
 func Open(ctx context.Context, o Options) (*Queue, error) {
 	o = o.withDefaults()
-	ctx, cancel := context.WithTimeout(ctx, openTime)
-	defer cancel()
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err))
 	}
@@ -165,9 +167,9 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if err := q.open(ctx); err != nil {
 		q.stop()
 		q.giveUp()
-		q.disconnect(ctx)
+		down := q.disconnect(ctx)
 		if q.slots != nil {
-			_ = q.slots.close()
+			_ = q.unlock(down, q.slots.close) // err says more
 		}
 		return nil, err
 	}
@@ -182,20 +184,35 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 }
 
 func (q *Queue) open(ctx context.Context) error {
+	began := time.Now()
 	interrupted, err := q.openSlots(filepath.Join(q.opts.Dir, "inflight"))
 	if err != nil {
 		return err
 	}
+	budget := openTime
+	if q.opts.URL == "" {
+		budget = startTime(q.opts.Dir, q.slots.clean)
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
 	if err := q.connect(ctx); err != nil {
 		return err
 	}
 	if err := q.createStreams(ctx); err != nil {
 		return err
 	}
-	return q.recall(ctx, interrupted)
+	if err := q.recall(ctx, interrupted); err != nil {
+		return err
+	}
+	lost := 0
+	if q.server != nil {
+		lost = len(q.server.losses())
+	}
+	q.log.Info("queue: open", "waiting", q.waited, "lost", lost, "interrupted", len(interrupted), "clean", q.slots.clean, "took", time.Since(began).Round(time.Millisecond))
+	return nil
 }
 
-// openTime bounds Open: three nodes that start together find a leader in a few seconds.
+// openTime bounds Open, without the reading of files: three nodes that start together find a leader in a few seconds.
 const openTime = 30 * time.Second
 
 // closeTime is what Close leaves to requests under way, and then again to giving back what is in flight: a server that
@@ -233,20 +250,37 @@ func (q *Queue) Close(ctx context.Context) error {
 		return fmt.Errorf("queue: close: %w", context.Cause(ctx))
 	}
 	q.giveBack(ctx)
-	q.disconnect(ctx)
 	select {
 	case <-q.failed: // nobody knows what is in the files
-		return q.slots.close()
+		return q.unlock(q.disconnect(ctx), q.slots.close)
 	default:
-		return q.slots.end()
+		return q.unlock(q.disconnect(ctx), q.slots.end)
 	}
 }
 
-func (q *Queue) disconnect(ctx context.Context) {
+// disconnect ends the connection and the server in this process. The channel is closed when that is done.
+func (q *Queue) disconnect(ctx context.Context) (down <-chan struct{}) {
 	if q.nc != nil {
 		q.nc.Close()
 	}
 	if q.server != nil {
-		q.server.stop(ctx)
+		return q.server.stop(ctx)
 	}
+	none := make(chan struct{})
+	close(none)
+	return none
+}
+
+// unlock gives the folder free by release, or later if a server still uses it.
+func (q *Queue) unlock(down <-chan struct{}, release func() error) error {
+	select {
+	case <-down:
+		return release()
+	default:
+	}
+	go func() { // ends with the server
+		<-down
+		_ = q.slots.close()
+	}()
+	return errors.New("queue: close: the server in this process does not end")
 }

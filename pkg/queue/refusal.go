@@ -99,7 +99,7 @@ func createHint(err error) string {
 	case api.ErrorCode == 10074:
 		return "set QUEUE_REPLICAS to 1: the server is no cluster"
 	case api.ErrorCode == 10047 || strings.Contains(api.Description, "insufficient storage"):
-		return "give the server room for all streams (max_file: 1.5 x QUEUE_MAX_BYTES), or lower QUEUE_MAX_BYTES"
+		return "give the server room for all streams (max_file: 1.5 x QUEUE_MAX_BYTES, and 8 MiB), or lower QUEUE_MAX_BYTES"
 	case api.ErrorCode == 10005 || api.Code >= 500: // no suitable peers
 		return ""
 	}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,7 @@ type settlement struct {
 	kind     settleKind
 	pause    time.Duration
 	reason   string
+	verdict  string // of a retry: it is dead because of this, but there is no room for it
 }
 
 // Begin tells that the handler begins with this delivery. Should the process die meanwhile, the next one finds it in a
@@ -169,14 +171,22 @@ func (q *Queue) writeKind(some []settlement) {
 		err := q.storeSome(ctx, msgs)
 		cancel()
 		if err == nil {
+			if some[0].kind == settleDead && q.deadFull {
+				q.deadFull = false
+				q.log.Info("queue: there is room for dead letters again")
+			}
 			break
 		}
 		if errors.Is(err, ErrFull) && some[0].kind == settleDead {
-			q.log.Error("queue: there is no room for more dead letters: look at them and replay or purge them; these events wait", "count", len(some))
-			for i := range some {
-				some[i].kind, some[i].pause = settleRetry, deadPause
+			if len(some) > 1 { // there may be room for some of them
+				for _, s := range some {
+					q.writeKind([]settlement{s})
+				}
+				return
 			}
-			break
+			q.postpone(&some[0])
+			msgs[0] = some[0].record()
+			continue
 		}
 		if !told {
 			told = true
@@ -195,6 +205,17 @@ func (q *Queue) writeKind(some []settlement) {
 	}
 }
 
+// postpone keeps the verdict on an event that should be a dead letter until there is room for it: it comes again after a
+// pause, and no handler sees it.
+func (q *Queue) postpone(s *settlement) {
+	if !q.deadFull {
+		q.deadFull = true
+		q.log.Error("queue: there is no room for more dead letters: look at them and replay or purge them; until then the events wait that should be among them", "id", s.delivery.event.ID)
+	}
+	s.kind, s.pause = settleRetry, deadPause
+	s.verdict = cmp.Or(oneLine(s.reason), "no reason was given")
+}
+
 // record is what is written of the end of a delivery.
 func (s *settlement) record() *nats.Msg {
 	e := &s.delivery.event
@@ -202,7 +223,7 @@ func (s *settlement) record() *nats.Msg {
 	case settleDone:
 		return record(streamDone, e.ID, fate{e.Sequence, e.Delivery})
 	case settleRetry:
-		return record(streamTries, e.ID, attempts{e.Delivery, false})
+		return record(streamTries, e.ID, attempts{e.Delivery, false, s.verdict})
 	}
 	letter := DeadLetter{ID: e.ID, Sequence: e.Sequence, Deliveries: e.Delivery, Reason: s.reason}
 	kept := *e
