@@ -127,6 +127,10 @@ func signalAtStart(t *testing.T, dir string, s syscall.Signal, after time.Durati
 	for _, path := range append(append(left, hidden...), queued...) {
 		switch filepath.Base(path) {
 		case "lock", "last_exit.json", "crashes", "queue", "jetstream":
+		case "inflight":
+			if text, err := os.ReadFile(path); err != nil || len(bytes.TrimSpace(text)) > 0 && string(bytes.TrimSpace(text)) != "clean" {
+				t.Errorf("%v after %v: want nothing in %s, have %s, %v", s, after, path, bytes.TrimSpace(text), err)
+			}
 		default:
 			t.Errorf("%v after %v: %s was left behind:\n%s", s, after, path, &out)
 		}

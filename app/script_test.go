@@ -67,6 +67,13 @@ func runBroken(rt *base.Runtime, cfg *config) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}
+		if bytes.Contains(e.Body, []byte("handler takes its time")) {
+			select {
+			case <-time.After(2 * time.Second):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		if bytes.Contains(e.Body, []byte("handler can never")) {
 			return fault.Permanent(errors.New("no such customer"))
 		}

@@ -101,6 +101,15 @@ func (c *child) kill() {
 	}
 }
 
+// end lets it come to its end.
+func (c *child) end() {
+	c.t.Helper()
+	if err := errors.Join(c.stdin.Close(), c.cmd.Wait()); err != nil {
+		c.t.Errorf("want the child to end well, have %v", err)
+	}
+	c.cmd = nil
+}
+
 // runChild opens the queue and does what it reads: "publish prefix n", "next", "begin id", "ack id", "retry id",
 // "state id", "record done id", "close".
 func runChild() int {

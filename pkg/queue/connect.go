@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"example.com/base-app/pkg/fault"
@@ -37,7 +39,7 @@ func (q *Queue) connect(ctx context.Context) error {
 	}
 	url := q.opts.URL
 	if url == "" {
-		if q.server, err = startEmbedded(ctx, q.opts, q.doom); err != nil {
+		if q.server, err = startEmbedded(ctx, q.opts, q.slots.clean, q.doom); err != nil {
 			return err
 		}
 		options, url = append(options, nats.InProcessServer(q.server)), "embedded"
@@ -129,10 +131,44 @@ const (
 	doneShare, deadShare, triesShare = 8, 4, 16
 )
 
-// createStreams makes what is not there, and changes what is to the present settings.
+// createStreams makes what is not there, and changes what is to the present settings. What fits already is left alone:
+// a change writes files, for which there may be no room.
 func (q *Queue) createStreams(ctx context.Context) error {
+	configs := q.streams()
+	errs := make([]error, len(configs))
+	var made sync.WaitGroup
+	for i, c := range configs {
+		made.Go(func() { errs[i] = q.madeStream(ctx, c) })
+	}
+	made.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	var err error
+	q.consumer, err = retried(ctx, q, q.createConsumer)
+	return q.createError(consumerName, err)
+}
+
+// madeStream makes one of them, and waits for a leader.
+func (q *Queue) madeStream(ctx context.Context, c jetstream.StreamConfig) error {
+	stream, err := retried(ctx, q, func(ctx context.Context) (jetstream.Stream, error) { return q.createStream(ctx, c) })
+	switch {
+	case err != nil:
+		return q.createError(c.Name, err)
+	case !stream.CachedInfo().Config.AllowAtomicPublish:
+		return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
+	case c.Name == streamEvents && !q.slots.clean:
+		q.doubt = stream.CachedInfo().State.LastSeq
+	}
+	return nil
+}
+
+// streams are the configurations by the settings.
+func (q *Queue) streams() []jetstream.StreamConfig {
 	o := q.opts
-	common := jetstream.StreamConfig{Storage: jetstream.FileStorage, Replicas: o.Replicas, AllowDirect: true, AllowAtomicPublish: true, MaxConsumers: -1}
+	common := jetstream.StreamConfig{Storage: jetstream.FileStorage, Replicas: o.Replicas, AllowDirect: true, AllowAtomicPublish: true}
 	events := common
 	events.Name, events.Subjects, events.Retention = streamEvents, []string{"events.*"}, jetstream.WorkQueuePolicy
 	events.Discard, events.MaxBytes, events.Duplicates = jetstream.DiscardNew, o.MaxBytes, dedupWindow
@@ -145,21 +181,37 @@ func (q *Queue) createStreams(ctx context.Context) error {
 	tries := common
 	tries.Name, tries.Subjects, tries.MaxMsgsPerSubject = streamTries, []string{"tries.*"}, 1
 	tries.Discard, tries.MaxBytes = jetstream.DiscardOld, o.MaxBytes/triesShare
-	for _, c := range []jetstream.StreamConfig{events, done, dead, tries} {
-		stream, err := retried(ctx, q, func(ctx context.Context) (jetstream.Stream, error) { return q.ensureStream(ctx, c) })
-		if err != nil {
-			return q.createError(c.Name, err)
-		}
-		if !stream.CachedInfo().Config.AllowAtomicPublish {
-			return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
-		}
+	return []jetstream.StreamConfig{events, done, dead, tries}
+}
+
+func (q *Queue) createStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	stream, err := q.js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return q.js.CreateStream(ctx, want)
 	}
-	var err error
-	q.consumer, err = retried(ctx, q, func(ctx context.Context) (jetstream.Consumer, error) {
-		return q.ensureConsumer(ctx, streamEvents, jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy,
-			AckWait: o.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512})
-	})
-	return q.createError(consumerName, err)
+	if err != nil {
+		return nil, err
+	}
+	have := stream.CachedInfo().Config
+	if slices.Equal(have.Subjects, want.Subjects) && have.Retention == want.Retention && have.Storage == want.Storage && have.Discard == want.Discard &&
+		have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && max(have.MaxMsgsPerSubject, 0) == want.MaxMsgsPerSubject &&
+		(want.Duplicates == 0 || have.Duplicates == want.Duplicates) && have.Replicas == want.Replicas && have.AllowDirect && have.AllowAtomicPublish {
+		return stream, nil
+	}
+	return q.js.UpdateStream(ctx, want)
+}
+
+func (q *Queue) createConsumer(ctx context.Context) (jetstream.Consumer, error) {
+	want := jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.opts.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512}
+	c, err := q.js.Consumer(ctx, streamEvents, consumerName)
+	if err == nil {
+		if have := c.CachedInfo().Config; have.AckWait == want.AckWait && have.MaxDeliver == want.MaxDeliver && have.MaxAckPending == want.MaxAckPending && have.AckPolicy == want.AckPolicy {
+			return c, nil
+		}
+	} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, err
+	}
+	return q.js.CreateOrUpdateConsumer(ctx, streamEvents, want)
 }
 
 func (q *Queue) createError(name string, err error) error {

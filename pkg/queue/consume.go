@@ -142,7 +142,7 @@ func (q *Queue) arrive(m jetstream.Msg) error {
 	}
 	e.Sequence, e.Delivery = sequence, 1
 	d := &delivery{event: e, reply: m.Reply(), slot: -1}
-	if meta.NumDelivered > 1 || q.history.has(e.ID) {
+	if meta.NumDelivered > 1 || sequence <= q.doubt || q.history.has(e.ID) {
 		ctx, cancel := context.WithTimeout(q.stopped, requestTime)
 		defer cancel()
 		if done, err := q.remember(ctx, d); done || err != nil {
@@ -259,7 +259,7 @@ func (f *flight) replies() []string {
 // giveBack tells the server that what is in flight may be delivered at once. The server keeps that over its own restart
 // only if it is told so with a delay, and by its answer to the last it has done them all.
 func (q *Queue) giveBack(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, giveBackTime)
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
 	now := []byte(`-NAK {"delay": 1}`)
 	replies := q.flight.replies()
@@ -275,9 +275,6 @@ func (q *Queue) giveBack(ctx context.Context) {
 		q.log.Warn("queue: what was in flight could not be given back, it comes again after the ack wait", "count", len(replies), "error", err)
 	}
 }
-
-// giveBackTime is how long the end waits for the server: one that hangs must not hold up the process's end.
-const giveBackTime = 2 * time.Second
 
 // bury makes a dead letter of a message that is no event of ours: nobody could handle it.
 func (q *Queue) bury(m jetstream.Msg, sequence uint64, cause error) error {

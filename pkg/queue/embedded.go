@@ -35,22 +35,32 @@ type embedded struct {
 	mu      sync.Mutex
 	server  *server.Server
 	full    bool // it met a full disk and must be started again
+	lost    []uint64
 	mending chan struct{}
 	ended   bool
 }
 
-func startEmbedded(ctx context.Context, o Options, doom func(error)) (*embedded, error) {
+// startEmbedded starts the server on the folder's files; clean says that the last one to use them came to its end.
+func startEmbedded(ctx context.Context, o Options, clean bool, doom func(error)) (*embedded, error) {
 	e := &embedded{dir: o.Dir, log: o.Log, doom: doom, mending: make(chan struct{}), options: &server.Options{
 		ServerName: "embedded", DontListen: true, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: maxMessage,
 		JetStream: true, StoreDir: o.Dir, SyncAlways: true, JetStreamMaxStore: 4 * o.MaxBytes, JetStreamMaxMemory: 1 << 20}}
 	close(e.mending)
-	return e, e.start(ctx)
+	return e, e.start(ctx, clean)
 }
 
-func (e *embedded) start(ctx context.Context) error {
-	if err := e.forgetIndex(); err != nil {
-		return err
+func (e *embedded) start(ctx context.Context, clean bool) error {
+	found, err := checkFiles(e.dir)
+	if err == nil && (!clean || len(found) > 0) {
+		err = e.forgetIndex()
 	}
+	if err != nil {
+		return fault.Config("free some space in DATA_DIR, and look whether its disk can be read", fmt.Errorf("queue: %w", err))
+	}
+	lost := tell(e.log, found)
+	e.mu.Lock()
+	e.lost = append(e.lost, lost...)
+	e.mu.Unlock()
 	s, err := server.NewServer(e.options)
 	if err != nil {
 		return fmt.Errorf("queue: %w", err)
@@ -71,8 +81,7 @@ func (e *embedded) start(ctx context.Context) error {
 	return nil
 }
 
-// forgetIndex removes the server's summaries of its own files, so that it reads each record and compares its checksum:
-// what a crash or a bad disk did to them is known at the start and not when an event is due.
+// forgetIndex removes the server's summaries of its own files, which only a clean end leaves up to date.
 func (e *embedded) forgetIndex() error {
 	summaries, err := filepath.Glob(filepath.Join(e.dir, "jetstream", "*", "streams", "*", "msgs", "index.db"))
 	for _, s := range summaries {
@@ -150,7 +159,7 @@ func (e *embedded) mend(done chan struct{}) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTime)
 	defer cancel()
-	if err := e.start(ctx); err != nil {
+	if err := e.start(ctx, false); err != nil {
 		e.doom(err)
 		return
 	}
@@ -158,6 +167,12 @@ func (e *embedded) mend(done chan struct{}) {
 	e.full = false
 	e.mu.Unlock()
 	e.log.Warn("queue: there is room on the disk again, events are accepted")
+}
+
+func (e *embedded) losses() []uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lost
 }
 
 func (e *embedded) over() bool {

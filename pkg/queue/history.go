@@ -114,7 +114,7 @@ func (q *Queue) remember(ctx context.Context, d *delivery) (done bool, err error
 // forget removes an event's record from TRIES: it is settled.
 func (q *Queue) forget(id string) {
 	q.history.remove(id)
-	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
+	ctx, cancel := context.WithTimeout(q.work, requestTime)
 	defer cancel()
 	var answer struct{}
 	if err := q.request(ctx, "STREAM.PURGE."+streamTries, map[string]any{"filter": subjectOf(streamTries, id)}, &answer); err != nil {

@@ -93,7 +93,14 @@ func (q *Queue) hand(ctx context.Context, p *publication) error {
 		return ErrClosed
 	}
 	select {
+	case <-q.failed:
+		return unavailable(q.cause)
+	default:
+	}
+	select {
 	case q.intake <- p:
+	case <-q.failed:
+		return unavailable(q.cause)
 	case <-q.stopped.Done():
 		return ErrClosed
 	case <-ctx.Done():
@@ -101,6 +108,8 @@ func (q *Queue) hand(ctx context.Context, p *publication) error {
 	}
 	select {
 	case <-p.done:
+	case <-q.failed: // the server has no answer for what it could not sync
+		return unavailable(q.cause)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-q.deaf:
@@ -182,7 +191,7 @@ func (q *Queue) accept(group []*publication) {
 
 // acceptTogether stores what is new among the events of all, and fills in the answers.
 func (q *Queue) acceptTogether(group []*publication) error {
-	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
+	ctx, cancel := context.WithTimeout(q.work, requestTime)
 	defer cancel()
 	var ids []string
 	for _, p := range group {

@@ -107,13 +107,17 @@ type Queue struct {
 	settlers sync.WaitGroup  // settler, progress: they end after the takers
 	stopped  context.Context // ends with Close: nothing new comes in, nothing more is delivered
 	stop     context.CancelFunc
-	reach    atomic.Pointer[reachable]
+	work     context.Context // of what is under way when Close is called; ends closeTime after it
+	giveUp   context.CancelFunc
+	reach    atomic.Pointer[reachable] // the connection
+	led      atomic.Pointer[reachable] // the stream's leader
 	counts   counts
 	snapshot snapshot
 
 	flight  flight
 	slots   *slots
 	history history
+	doubt   uint64 // up to this sequence an event may have been processed before a crash, unknown to the server
 }
 
 // Errors that callers tell apart.
@@ -148,11 +152,13 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		ready: make(chan struct{}, 1), room: make(chan struct{}, 1), moves: make(chan struct{}, 1), deaf: make(chan struct{}), flush: make(chan struct{}), failed: make(chan struct{}),
 		flight: flight{events: map[uint64]*delivery{}, limit: o.InFlight}}
 	q.stopped, q.stop = context.WithCancel(context.Background())
+	q.work, q.giveUp = context.WithCancel(context.Background())
 	if err := q.open(ctx); err != nil {
 		q.stop()
+		q.giveUp()
 		q.disconnect(ctx)
 		if q.slots != nil {
-			_ = q.slots.abandon()
+			_ = q.slots.close()
 		}
 		return nil, err
 	}
@@ -160,6 +166,9 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	q.takers.Go(q.fetcher)
 	q.settlers.Go(q.settleAll)
 	q.settlers.Go(q.progress)
+	if q.server == nil {
+		q.settlers.Go(q.probe)
+	}
 	return q, nil
 }
 
@@ -180,6 +189,10 @@ func (q *Queue) open(ctx context.Context) error {
 // openTime bounds Open: three nodes that start together find a leader in a few seconds.
 const openTime = 30 * time.Second
 
+// closeTime is what Close leaves to requests under way, and then again to giving back what is in flight: a server that
+// hangs must not hold up the process's end.
+const closeTime = 2 * time.Second
+
 // doom makes the queue unusable: whoever calls it gets err.
 func (q *Queue) doom(err error) {
 	q.fail.Do(func() {
@@ -189,13 +202,15 @@ func (q *Queue) doom(err error) {
 }
 
 // Close ends it: Publish refuses at once, Next ends with ErrClosed, what was settled is written, and what is in flight
-// is given back, so that the next process has it at once. It takes milliseconds; ctx is its deadline, after which
-// what could not be written will be delivered again.
+// is given back, so that the next process has it at once. It takes milliseconds, with a server that
+// hangs some seconds; ctx is its deadline, after which what could not be written will be delivered again.
 func (q *Queue) Close(ctx context.Context) error {
 	if q.stopped.Err() != nil {
 		return nil
 	}
 	q.stop()
+	defer time.AfterFunc(closeTime, q.giveUp).Stop()
+	defer q.giveUp()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -210,7 +225,7 @@ func (q *Queue) Close(ctx context.Context) error {
 	}
 	q.giveBack(ctx)
 	q.disconnect(ctx)
-	return q.slots.remove()
+	return q.slots.end()
 }
 
 func (q *Queue) disconnect(ctx context.Context) {

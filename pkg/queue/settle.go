@@ -149,7 +149,7 @@ func (q *Queue) writeKind(some []settlement) {
 		msgs[i] = s.record()
 	}
 	for told := false; ; {
-		ctx, cancel := context.WithTimeout(context.Background(), requestTime)
+		ctx, cancel := context.WithTimeout(q.work, requestTime)
 		err := q.storeSome(ctx, msgs)
 		cancel()
 		if err == nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -20,11 +19,11 @@ const slotBytes = 192
 // slots is a file with a line for each event that is being handled. Its size is fixed, so that a full disk doesn't
 // matter, and it is never synced: it is for the death of the process, not of the machine.
 type slots struct {
-	path string
-	file *os.File
-	dir  *os.File // locked: two processes in one folder would destroy it
-	free []int
-	told bool // what the last process had not finished with is in TRIES, or there is nothing
+	path  string
+	file  *os.File
+	clean bool     // the last process to use the folder came to its end
+	dir   *os.File // locked: two processes in one folder would destroy it
+	free  []int
 }
 
 // attempt is one line.
@@ -55,6 +54,9 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
+	if s.clean = len(old) == 0 || bytes.HasPrefix(old, cleanSlot); s.clean {
+		return nil, nil
+	}
 	var unfinished []attempt
 	for line := range bytes.Lines(old) {
 		var a attempt
@@ -67,7 +69,6 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 		}
 		unfinished = append(unfinished, a)
 	}
-	s.told = len(unfinished) == 0
 	return unfinished, nil
 }
 
@@ -80,11 +81,12 @@ func (s *slots) clear() error {
 	if err := s.file.Truncate(int64(len(empty))); err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
-	s.told = true
 	return nil
 }
 
 var emptySlot = append(bytes.Repeat([]byte{' '}, slotBytes-1), '\n')
+
+var cleanSlot = append([]byte("clean"), emptySlot[len("clean"):]...)
 
 // take writes a line and returns its number; -1 with an error.
 func (s *slots) take(id string, delivery uint32) (int, error) {
@@ -112,20 +114,10 @@ func (s *slots) release(n int) {
 	}
 }
 
-// abandon ends its use when the queue could not be opened: what it says is for the next start.
-func (s *slots) abandon() error {
-	if s.told {
-		return s.remove()
-	}
-	return s.close()
-}
-
-// remove ends its use in good order: nothing is being handled any more.
-func (s *slots) remove() error {
-	err := os.Remove(s.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
+// end tells the next process that this one came to its end: nothing is being handled any more. The file stays, so that
+// a full disk doesn't keep that process from starting.
+func (s *slots) end() error {
+	_, err := s.file.WriteAt(cleanSlot, 0)
 	return errors.Join(err, s.close())
 }
 

@@ -26,7 +26,7 @@ type Stats struct {
 	MaxBytes    int64         `json:"max_bytes"`
 	OldestAge   time.Duration `json:"oldest_age_ns"`  // of what is in the queue; 0 if there is nothing
 	DeadLetters uint64        `json:"dead_letters"`   // that wait for somebody to look at them
-	Lost        []uint64      `json:"lost,omitempty"` // sequences of events whose record on disk is damaged
+	Lost        []uint64      `json:"lost,omitempty"` // sequences of events whose record on disk was found damaged by this process
 
 	Publish Latency `json:"publish"` // from the call to the answer
 	Handle  Latency `json:"handle"`  // from Begin to the settlement
@@ -94,7 +94,7 @@ type snapshot struct {
 }
 
 // Stats returns the counts. It asks the server at most once a second, for at most statsTime. The error says why the queue
-// takes no events at present, or what the disk has lost.
+// takes no events at present.
 func (q *Queue) Stats(ctx context.Context) (Stats, error) {
 	c := &q.counts
 	s := Stats{Accepted: c.accepted.Load(), Rejected: c.rejected.Load(), Processed: c.processed.Load(), Retried: c.retried.Load(), Dead: c.dead.Load(),
@@ -107,8 +107,8 @@ func (q *Queue) Stats(ctx context.Context) (Stats, error) {
 		s.OldestAge = max(time.Since(events.FirstTime), 0)
 	}
 	s.Waiting, s.Bytes, s.DeadLetters = events.Msgs-min(events.Msgs, uint64(s.InFlight)), events.Bytes, dead.Msgs
-	if events.Lost != nil {
-		s.Lost = events.Lost.Msgs
+	if q.server != nil {
+		s.Lost = q.server.losses()
 	}
 	return s, errors.Join(err, q.Err())
 }
@@ -159,6 +159,56 @@ func (q *Queue) Err() error {
 	}
 	if r := q.reach.Load(); r != nil && r.err != nil {
 		return unavailable(fmt.Errorf("no connection for %v: %w", time.Since(r.since).Round(time.Second), r.err))
+	}
+	if r := q.led.Load(); r != nil && r.err != nil {
+		return unavailable(fmt.Errorf("no answer from the cluster for %v: %w", time.Since(r.since).Round(time.Second), r.err))
+	}
+	return nil
+}
+
+// probeEvery is how old Err's knowledge of the cluster may be.
+const probeEvery = 2 * time.Second
+
+// probe asks the stream's leader for a sign of life: a node without a majority keeps its clients, and says nothing.
+func (q *Queue) probe() {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-q.flush:
+			return
+		}
+		ctx, cancel := context.WithTimeout(q.stopped, probeEvery)
+		info, err := q.streamInfo(ctx, streamEvents)
+		if err == nil {
+			err = majority(info.Cluster)
+		}
+		cancel()
+		if old := q.led.Load(); err == nil || q.stopped.Err() != nil {
+			q.led.Store(nil)
+		} else if old == nil {
+			q.led.Store(&reachable{since: time.Now(), err: err})
+		}
+	}
+}
+
+// silentAfter is when a replica counts as gone: they speak every second.
+const silentAfter = 5 * time.Second
+
+// majority tells whether enough replicas are there to store an event. A leader that lost them answers for a while.
+func majority(c *jetstream.ClusterInfo) error {
+	if c == nil {
+		return nil
+	}
+	there := 1
+	for _, r := range c.Replicas {
+		if !r.Offline && r.Active < silentAfter {
+			there++
+		}
+	}
+	if all := len(c.Replicas) + 1; 2*there <= all {
+		return fmt.Errorf("only %d of %d replicas are there", there, all)
 	}
 	return nil
 }
