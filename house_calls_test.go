@@ -23,6 +23,8 @@ var mayCall = []struct{ file, what, why string }{
 	{"pkg/control/stream.go", "http.Transport", "the same"},
 	{"pkg/base/ctl.go", "http.Client", "asks this app for its own health"},
 	{"pkg/base/ctl.go", "http.Transport", "the same"},
+	{"examples/demo/load/drive.go", "http.Transport", "a load client: a breaker would spare what it is to drive into trouble. Each request has a timeout"},
+	{"examples/demo/load/drive.go", "http.Client", "the same"},
 	{"pkg/zmq/endpoint.go", "net.Dialer", "its context is the Bind's, and a unix socket answers or refuses at once"},
 }
 
