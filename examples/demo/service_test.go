@@ -59,6 +59,7 @@ type line struct {
 	Level     string `json:"level"`
 	App       string `json:"app"`
 	RequestID string `json:"request_id"`
+	TraceID   string `json:"trace_id"`
 	URL       string `json:"url"`
 	Subject   string `json:"subject"`
 	Stack     string `json:"stack"`

@@ -22,6 +22,8 @@ import (
 	"example.com/base-app/pkg/base"
 	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/web"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 )
 
 type settings struct {
@@ -33,6 +35,8 @@ type settings struct {
 // policy is for calls to service2. Each time is longer than what it waits for: a try longer than all of service2's own
 // tries at the database, and the call long enough for a second one after the Retry-After that service2 answers with.
 var policy = depend.Policy{Attempt: 2 * time.Second, Total: 4 * time.Second}
+
+const scope = "example.com/base-app/examples/demo/service1"
 
 // maxUser is how many bytes the JSON of a user may have.
 const maxUser = 4 << 10
@@ -100,9 +104,13 @@ func (f front) pass(w http.ResponseWriter, r *http.Request, req *http.Request) {
 	_, _ = w.Write(text)
 }
 
+// ask makes the call, as one span whose tries are spans of their own.
 func (f front) ask(req *http.Request) (status int, media string, text []byte, err error) {
-	resp, err := f.service2.Do(req)
+	ctx, span := trace.SpanFromContext(req.Context()).TracerProvider().Tracer(scope).Start(req.Context(), "service2")
+	defer span.End()
+	resp, err := f.service2.Do(req.WithContext(ctx))
 	if err != nil {
+		span.SetStatus(codes.Error, "") // the text stands in the log, under the same id
 		return 0, "", nil, err
 	}
 	defer resp.Body.Close()

@@ -45,6 +45,7 @@ func openUsers(url string, db *depend.Dependency) (*users, error) {
 	if err != nil {
 		return nil, fault.Config("write postgres://user:password@host:5432/name", errors.New("APP_DATABASE_URL is not a database's URL"))
 	}
+	c.Tracer = statements{}
 	pool := stdlib.OpenDB(*c)
 	// As many as there may be calls; else a connection is made anew for each call above two.
 	pool.SetMaxOpenConns(db.Policy().Concurrent)
@@ -119,9 +120,13 @@ func (u *users) add(ctx context.Context, id string, one user) (added bool, err e
 	return added, err
 }
 
-// call calls fn under the database's policy. All that is done here does no harm when it is done twice.
+// call calls fn under the database's policy, as one span whose statements are those of all tries. All that is done here
+// does no harm when it is done twice.
 func (u *users) call(ctx context.Context, fn func(context.Context) error) error {
-	return u.db.Do(ctx, func(ctx context.Context) error { return depend.Safe(blame(fn(ctx))) })
+	ctx, span := begin(ctx, u.db.Name())
+	err := u.db.Do(ctx, func(ctx context.Context) error { return depend.Safe(blame(fn(ctx))) })
+	end(span, err)
+	return err
 }
 
 // blame marks the answers that say that the server can't work. Source: PostgreSQL's manual, appendix A, by class.
