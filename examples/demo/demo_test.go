@@ -173,6 +173,21 @@ func TestService2StartsBeforeItsDatabase(t *testing.T) {
 	service2.stop(t)
 }
 
+// That it is full is an answer of the database, and yet no reason to die of.
+func TestService2WaitsForADatabaseThatIsFull(t *testing.T) {
+	dir, db := build(t), newDatabase(t)
+	db.start(t, "-c", "max_connections=1", "-c", "superuser_reserved_connections=0", "-c", "max_wal_senders=0")
+	release := db.take(t)
+	service2 := start(t, dir, "service2", "APP_DATABASE_URL="+db.url)
+	if a := service2.ask(t, "GET", "/", ""); a.status != 503 || a.header.Get("Retry-After") == "" {
+		t.Errorf("want 503 with Retry-After, have %+v", a)
+	}
+	service2.find(t, "why", func(l line) bool { return strings.Contains(l.text, "too many clients") })
+	release()
+	eventually(t, "service2 is ready", func() bool { return service2.get(t, "/readyz") == 200 })
+	service2.stop(t)
+}
+
 func TestWrongSettingsAreToldWithoutTheSecret(t *testing.T) {
 	dir := build(t)
 	for url, want := range map[string]string{

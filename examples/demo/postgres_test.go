@@ -72,10 +72,10 @@ func (d *database) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start starts the server and waits until it takes connections.
-func (d *database) start(t *testing.T) {
+// start starts the server, with these settings, and waits until it takes connections.
+func (d *database) start(t *testing.T, settings ...string) {
 	t.Helper()
-	cmd := d.command("postgres", "-D", d.data(), "-F", "-k", d.dir, "-c", "listen_addresses=", "-c", "shared_buffers=8MB", "-c", "max_connections=50")
+	cmd := d.command("postgres", append([]string{"-D", d.data(), "-F", "-k", d.dir, "-c", "listen_addresses=", "-c", "shared_buffers=8MB"}, settings...)...)
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +110,20 @@ func (d *database) start(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("PostgreSQL is not ready")
 	}
+}
+
+// take takes a connection, until release.
+func (d *database) take(t *testing.T) (release func()) {
+	t.Helper()
+	pool, err := sql.Open("pgx", d.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := pool.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { _, _ = one.Close(), pool.Close() }
 }
 
 // count returns how many users of this last name are in the table.
