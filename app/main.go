@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/nanny"
 )
 
@@ -35,7 +36,12 @@ func runWith(rt *base.Runtime, cfg *config, handle handleFunc) error {
 	}
 	rt.Serve(routes{events, rt.Log}.register) // before the workers: an address that is taken is known before they start
 	// None of them asks to be restarted: what was on its way would wait in flight for as long as the process lives.
-	p := processor{rt.ZMQ, events, rt.Log, cfg.Handler.Timeout, handle, make(chan []byte)}
+	err = rt.Chaos.Declare(chaos.Point{Name: handlerPoint, Kinds: []chaos.Kind{chaos.Latency, chaos.Error, chaos.Drop, chaos.Panic, chaos.Stall},
+		Vital: true, Patience: cfg.Handler.Timeout})
+	if err != nil {
+		return err
+	}
+	p := processor{rt.ZMQ, events, rt.Log, cfg.Handler.Timeout, handle, rt.Chaos.Step, make(chan []byte)}
 	for i := range cfg.Workers {
 		// A handler that was told to stop and doesn't is stuck a second later.
 		rt.Go(fmt.Sprintf("handler-%d", i+1), p.work, nanny.Deadline(cfg.Handler.Timeout+time.Second))

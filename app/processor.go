@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
@@ -40,6 +41,7 @@ type processor struct {
 	log     *slog.Logger
 	timeout time.Duration
 	handle  handleFunc
+	fault   func(ctx context.Context, point string) error // asked before each event for a fault that somebody wants
 	next    chan []byte
 }
 
@@ -131,11 +133,27 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 func (p processor) attempt(ctx context.Context, e event.Event) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.timeout, fmt.Errorf("HANDLER_TIMEOUT of %v is over", p.timeout))
 	defer cancel()
-	err := fault.Recover("handle", func() error { return p.handle(ctx, e) })
+	err := fault.Recover("handle", func() error { return p.tryOut(ctx, e) })
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return err
+}
+
+// handlerPoint is where faults can be injected into the handling of an event.
+const handlerPoint = "handler"
+
+// tryOut calls the handler, unless somebody wants a fault instead. A drop is an end that nobody hears of: the event was
+// handled, and comes again, as after a crash in that moment.
+func (p processor) tryOut(ctx context.Context, e event.Event) error {
+	wanted := p.fault(ctx, handlerPoint)
+	if wanted != nil && !errors.Is(wanted, chaos.ErrDropped) {
+		return wanted
+	}
+	if err := p.handle(ctx, e); err != nil {
+		return err
+	}
+	return wanted
 }
 
 // pause is how long a failed event waits, with full jitter, so that events that failed together don't come back

@@ -23,6 +23,7 @@ import (
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/nanny"
+	"example.com/base-app/pkg/worker"
 	"example.com/base-app/pkg/zmq"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -56,6 +57,7 @@ func runBroken(rt *base.Runtime, cfg *config) error {
 		}
 	}
 	rt.Go("victim", victim, nanny.Deadline(300*time.Millisecond))
+	rt.Go("phoenix", idle, nanny.Restart(1, time.Hour))
 	return runWith(rt, cfg, func(ctx context.Context, e event.Event) error {
 		if m := order.FindSubmatch(e.Body); m != nil {
 			orders <- string(m[1])
@@ -86,6 +88,16 @@ func runBroken(rt *base.Runtime, cfg *config) error {
 		}
 		return nil
 	})
+}
+
+// idle is a worker that waits for its end.
+func idle(ctx context.Context) error {
+	place := "nothing to do"
+	self := worker.FromContext(ctx)
+	self.Park(&place)
+	defer self.Unpark()
+	<-ctx.Done()
+	return nil
 }
 
 // runFailing starts a worker and then finds that it can't go on: the worker still ends in order, before the hooks.
@@ -200,7 +212,7 @@ func (c *child) start(ts *testscript.TestScript, args []string) {
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = c.work, log, log
 	c.cmd.Env = append(os.Environ(), "PWD="+c.work, "GORACE="+noRaceSleep)
 	for _, name := range []string{"WEB_ADDR", "SYSLOG_ADDRESS", "DATA_DIR", "SHUTDOWN_GRACE", "LOG_LEVEL", "LOG_FORMAT", "APP_SAMPLE_EVENT", "HANDLER_TIMEOUT",
-		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "WORKERS", "DEPLOYMENT_ID", "WEB_RATE", "WEB_BURST", "DRAIN_DELAY"} {
+		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "WORKERS", "DEPLOYMENT_ID", "WEB_RATE", "WEB_BURST", "DRAIN_DELAY", "PROGRESS_DEADLINE"} {
 		if v := ts.Getenv(name); v != "" {
 			c.cmd.Env = append(c.cmd.Env, name+"="+v)
 		}

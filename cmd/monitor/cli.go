@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/base-app/pkg/completion"
 	"example.com/base-app/pkg/fault"
 	"github.com/alecthomas/kong"
 )
@@ -43,6 +44,10 @@ type flags struct {
 	Stop   orderFlags `cmd:"" help:"Stop the program and the monitor."`
 	Dump   orderFlags `cmd:"" help:"Ask the program for its state (USR1), if it handles that."`
 	Status orderFlags `cmd:"" help:"Tell how the program is."`
+
+	Completion struct {
+		Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+	} `cmd:"" help:"Print what makes a shell complete this command line: source <(monitor completion bash)."`
 }
 
 type orderFlags struct {
@@ -106,6 +111,9 @@ func run(args, env []string, std streams) int {
 		if split {
 			return fail(std.err, fault.Usage("%s takes no command to run", command))
 		}
+		if command == "completion <shell>" {
+			return fail(std.err, printCompletion(f.Completion.Shell, std))
+		}
 		return fail(std.err, give(command, &f, std.out))
 	}
 	s, err := f.settings(argv, env, std)
@@ -125,16 +133,32 @@ func parse(f *flags, args []string, std streams) (command string, err error) {
 			command, err = "", nil
 		}
 	}()
-	parser, err := kong.New(f, kong.Name("monitor"), kong.Description("Keeps a program running: monitor [flags] -- command args…"),
-		kong.Writers(std.out, std.err), kong.Exit(func(code int) { panic(exited(code)) }))
+	parser, err := newParser(f, std)
 	if err != nil {
-		return "", fmt.Errorf("command line: %w", err)
+		return "", err
 	}
 	ctx, err := parser.Parse(args)
 	if err != nil {
 		return "", &fault.Error{Kind: fault.KindUsage, Hint: "write monitor [flags] -- command args…; monitor --help lists the flags", Err: err}
 	}
 	return ctx.Command(), nil
+}
+
+func newParser(f *flags, std streams) (*kong.Kong, error) {
+	parser, err := kong.New(f, kong.Name("monitor"), kong.Description("Keeps a program running: monitor [flags] -- command args…"),
+		kong.Writers(std.out, std.err), kong.Exit(func(code int) { panic(exited(code)) }))
+	if err != nil {
+		return nil, fmt.Errorf("command line: %w", err)
+	}
+	return parser, nil
+}
+
+func printCompletion(shell string, std streams) error {
+	parser, err := newParser(&flags{}, std)
+	if err != nil {
+		return err
+	}
+	return completion.Write(std.out, shell, parser.Model)
 }
 
 // fail prints what is wrong and returns the exit code.

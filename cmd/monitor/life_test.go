@@ -102,6 +102,7 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 		{"no misses", []string{"-m", "0", "--", "puppet"}, 64, "at least 1"},
 		{"a bad budget", []string{"--budget", "many", "--", "puppet"}, 64, "write restarts/time, like 5/60s"},
 		{"an order with a command", []string{"kill", "--", "puppet"}, 64, "kill takes no command"},
+		{"a shell that nobody knows", []string{"completion", "csh"}, 64, "csh"},
 		{"no such program", []string{"--", "nosuchprogram"}, 78, "nosuchprogram"},
 		{"no program", []string{"--", "/etc/passwd"}, 78, "permission denied"},
 		{"no such folder", []string{"-b", "ipc://nowhere/at/all\x00", "--", "puppet"}, 78, "monitor: "},
@@ -121,6 +122,15 @@ func TestWhatCannotWorkIsRefused(t *testing.T) {
 				t.Errorf("want one line with %q, have %q", c.want, out)
 			}
 		})
+	}
+}
+
+func TestShellsCompleteTheCommands(t *testing.T) {
+	p := &proc{t: t, dir: folder(t)}
+	for shell, want := range map[string]string{"bash": " monitor\n", "zsh": "bashcompinit", "fish": "complete -c monitor"} {
+		if out := p.command(0, "completion", shell); !strings.Contains(out, want) || !strings.Contains(out, "heartbeat-addr") {
+			t.Errorf("%s: want its script, have %q", shell, out)
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/base-app/pkg/completion"
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
@@ -96,8 +97,11 @@ type commands struct {
 	Cleanup struct {
 		Age time.Duration `default:"720h" help:"Remove what is older."`
 	} `cmd:"" help:"Remove old dumps and crash reports from the data folder. For cron: it works when the app is dead, too."`
-	Backup backupCommands `cmd:"" help:"Back up the queue, prove that a backup can be restored, restore it."`
-	Ctl    ctl            `cmd:"" help:"Talk to the running app through its control socket."`
+	Backup     backupCommands `cmd:"" help:"Back up the queue, prove that a backup can be restored, restore it."`
+	Ctl        ctl            `cmd:"" help:"Talk to the running app through its control socket."`
+	Completion struct {
+		Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+	} `cmd:"" help:"Print what makes a shell complete this command line: source <(app completion bash)."`
 }
 
 // exited carries kong's wish to exit, after --help, out of its parser.
@@ -125,6 +129,8 @@ func (p *program) main() int {
 		return fault.ExitClean
 	case "config":
 		err = p.printConfig(c.Config.JSON, c.Config.Markdown)
+	case "completion <shell>":
+		err = p.printCompletion(c.Completion.Shell)
 	case "cleanup":
 		err = p.cleanup(c.Cleanup.Age)
 	default:
@@ -143,16 +149,32 @@ func (p *program) parse(c *commands) (command string, err error) {
 			command, err = "", nil
 		}
 	}()
-	parser, err := kong.New(c, kong.Name("app"), kong.Description("A container application that stays up. Settings come from the environment: app config lists them."),
-		kong.Writers(p.out, p.err), kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError())
+	parser, err := p.parser(c)
 	if err != nil {
-		return "", fmt.Errorf("command line: %w", err)
+		return "", err
 	}
 	ctx, err := parser.Parse(p.args)
 	if err != nil {
 		return "", &fault.Error{Kind: fault.KindUsage, Hint: "app --help lists the commands", Err: err}
 	}
 	return ctx.Command(), nil
+}
+
+func (p *program) parser(c *commands) (*kong.Kong, error) {
+	parser, err := kong.New(c, kong.Name("app"), kong.Description("A container application that stays up. Settings come from the environment: app config lists them."),
+		kong.Writers(p.out, p.err), kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError())
+	if err != nil {
+		return nil, fmt.Errorf("command line: %w", err)
+	}
+	return parser, nil
+}
+
+func (p *program) printCompletion(shell string) error {
+	parser, err := p.parser(&commands{})
+	if err != nil {
+		return err
+	}
+	return completion.Write(p.out, shell, parser.Model)
 }
 
 // fail prints what is wrong, one line for each problem, and returns the exit code.

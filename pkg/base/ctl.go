@@ -31,6 +31,7 @@ type ctl struct {
 		Level string `arg:"" optional:"" help:"debug, info, warn or error; without one, the present level is shown."`
 	} `cmd:"" help:"Show or change the log level. It lasts until the app ends."`
 	Queue queueCtl `cmd:"" help:"The events: how many, and those that could not be handled."`
+	Chaos chaosCtl `cmd:"" help:"Make something fail on purpose, to see what the app does."`
 	Dump  struct{} `cmd:"" help:"Write a state dump to the log and the data folder, without stopping the app."`
 }
 
@@ -50,6 +51,9 @@ func (p *program) ask(command string, c *commands) error {
 	client := control.NewClient(s.Control.Socket)
 	if rest, ok := strings.CutPrefix(command, "ctl queue "); ok {
 		return p.askQueue(ctx, client, rest, c.Ctl.JSON, &c.Ctl.Queue)
+	}
+	if rest, ok := strings.CutPrefix(command, "ctl chaos "); ok {
+		return p.askChaos(ctx, client, rest, c.Ctl.JSON, &c.Ctl.Chaos)
 	}
 	switch command {
 	case "ctl status":

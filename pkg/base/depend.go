@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/web"
 )
@@ -17,7 +18,11 @@ const clientBudget = time.Second
 // Depend registers something that the app calls, a database for instance, under a name that stands in health, logs and
 // errors. Calls go through the Dependency's Do. The errors are mistakes in the program: a name that is bad or taken.
 func (rt *Runtime) Depend(name string, p depend.Policy) (*depend.Dependency, error) {
-	return rt.depends.Add(name, p)
+	d, err := rt.depends.Add(name, p)
+	if err != nil {
+		return nil, err
+	}
+	return d, rt.Chaos.Declare(chaos.Point{Name: depend.PointOf(name), Kinds: callKinds, Vital: p.Required})
 }
 
 // Client registers something that the app calls by HTTP, and returns the client to call it with. Its connections are

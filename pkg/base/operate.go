@@ -156,6 +156,7 @@ func (rt *Runtime) commands(s *control.Server) {
 	answer("POST /loglevel", func(r *http.Request) (any, error) { return rt.setLevel(r.Body) })
 	rt.queueCommands(answer)
 	s.Handle("POST /backup", http.HandlerFunc(rt.serveBackup))
+	rt.chaosCommands(answer)
 	answer("POST /dump", func(*http.Request) (any, error) {
 		file, err := rt.life.Dump("app ctl dump")
 		return dumped{file}, err

@@ -28,9 +28,12 @@ const queueBudget = 5 * time.Second
 func (rt *Runtime) OpenQueue(inFlight int) (*queue.Queue, error) {
 	s := &rt.Settings.Queue
 	q, err := queue.Open(rt.Context(), queue.Options{Dir: queueDir(rt.Settings), URL: s.URL, Credentials: s.Credentials,
-		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log})
+		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log, Fault: rt.queueFault})
 	if err != nil {
 		return nil, err
+	}
+	if err := rt.declareQueue(); err != nil {
+		return nil, errors.Join(err, q.Close(rt.Context()))
 	}
 	rt.Check("queue", func() (any, error) { return q.Stats(rt.Context()) })
 	rt.OnStop("queue", queueBudget, q.Close)

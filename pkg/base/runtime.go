@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/control"
 	"example.com/base-app/pkg/depend"
@@ -41,6 +42,7 @@ type Runtime struct {
 	Log      *slog.Logger
 	ZMQ      *zmq.Context // for the workers' sockets
 	Build    Build
+	Chaos    *chaos.Chaos // fault injection, for the app to declare points of its own and to pass them
 
 	began   time.Time
 	logs    *logging.Log
@@ -59,8 +61,7 @@ type Runtime struct {
 }
 
 func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.Signals) *Runtime {
-	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs, depends: depend.New(depend.Options{Log: logs.Logger()})}
-	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log})
+	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, began: time.Now(), logs: logs}
 	rt.life = lifecycle.New(lifecycle.Options{
 		Log: rt.Log, Grace: s.Shutdown.Grace, Signals: signals,
 		Hangup:   func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
@@ -70,6 +71,9 @@ func newRuntime(s *Settings, build Build, logs *logging.Log, signals *lifecycle.
 	})
 	ctx := rt.life.Context()
 	rt.nanny = nanny.New(ctx, nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Fail: func(err error) { rt.life.Stop(err) }})
+	rt.openChaos(ctx)
+	rt.depends = depend.New(depend.Options{Log: rt.Log, Fault: rt.Chaos.Hit})
+	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Fault: rt.Chaos.Step})
 	rt.terminateSockets(ctx)
 	return rt
 }
@@ -93,7 +97,7 @@ func (rt *Runtime) Context() context.Context { return rt.life.Context() }
 // Go starts fn as the worker called name; see nanny.Go. What goes wrong (a name given twice) ends the process.
 // While shutting down nothing is started.
 func (rt *Runtime) Go(name string, fn nanny.Func, opts ...nanny.Option) {
-	if err := rt.nanny.Go(name, fn, opts...); err != nil && !errors.Is(err, nanny.ErrClosing) {
+	if err := rt.nanny.Go(name, rt.Chaos.Worker(name, fn), opts...); err != nil && !errors.Is(err, nanny.ErrClosing) {
 		rt.life.Stop(err)
 	}
 }
@@ -105,6 +109,9 @@ func (rt *Runtime) Stop(cause error) { rt.life.Stop(cause) }
 func (rt *Runtime) OnStop(name string, budget time.Duration, fn func(context.Context) error) {
 	rt.life.OnStop(name, budget, fn)
 }
+
+// webWorker is the worker that serves WEB_ADDR.
+const webWorker = "web"
 
 // Serve binds WEB_ADDR and serves the app's routes there, with /healthz, /readyz and /version beside them, as the
 // worker "web". An address that can't be bound ends the process.
@@ -124,7 +131,7 @@ func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
 	rt.mu.Unlock()
 	context.AfterFunc(rt.life.Leaving(), server.HangUp)
 	rt.Log.Info("listening", "url", rt.Settings.scheme()+"://"+server.Addr().String())
-	if err := rt.nanny.Go("web", server.Serve); errors.Is(err, nanny.ErrClosing) {
+	if err := rt.nanny.Go(webWorker, rt.Chaos.Worker(webWorker, server.Serve)); errors.Is(err, nanny.ErrClosing) {
 		_ = server.Serve(rt.Context()) // with a context that has ended it closes the listener
 	} else if err != nil {
 		rt.life.Stop(err)

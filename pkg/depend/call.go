@@ -34,7 +34,9 @@ func (d *Dependency) Do(ctx context.Context, fn func(context.Context) error) err
 		if err != nil {
 			return call.Failed(err)
 		}
-		err = fn(tryCtx)
+		if err = call.Fault(tryCtx); err == nil {
+			err = fn(tryCtx)
+		}
 		safe, failed := judge(err)
 		if err == nil || !failed && tryCtx.Err() == nil {
 			call.Done(nil)
@@ -61,7 +63,7 @@ func (d *Dependency) Refuses(ctx context.Context) error {
 // Call is one call under a dependency's policy, in its steps: for clients of protocols whose answers go on after a try
 // (web.Client's do, as a body). Others use Do. Its methods are called by one goroutine at a time, in this order:
 //
-//	Begin ─► Try ─► [Answered] ─► Done or Drop ─► [Next ─► Wait ─► Try …] ─► End
+//	Begin ─► Try ─► Fault ─► [Answered] ─► Done or Drop ─► [Next ─► Wait ─► Try …] ─► End
 type Call struct {
 	d      *Dependency
 	caller context.Context
@@ -90,6 +92,21 @@ func (d *Dependency) Begin(ctx context.Context) (*Call, error) {
 	c.ctx, c.cancel = context.WithTimeoutCause(ctx, d.policy.Total, d.over)
 	return c, nil
 }
+
+// Fault returns the error that somebody has ordered for a try that is let through, nil as a rule. The dependency has not
+// been called then, so that the try may be repeated.
+func (c *Call) Fault(ctx context.Context) error {
+	if c.d.fault == nil {
+		return nil
+	}
+	if err := c.d.fault(ctx, PointOf(c.d.name)); err != nil {
+		return Safe(Failure(err))
+	}
+	return nil
+}
+
+// PointOf returns the name of a dependency's fault point.
+func PointOf(name string) string { return "client." + name }
 
 // Name returns the dependency's name.
 func (c *Call) Name() string { return c.d.name }

@@ -353,3 +353,31 @@ func TestARetryThatIsRefusedTellsTheFailureToo(t *testing.T) {
 		}
 	})
 }
+
+func TestAFaultTakesThePlaceOfATryAndIsTriedAgain(t *testing.T) {
+	broken, ordered := errors.New("injected"), 2
+	var points []string
+	r := depend.New(depend.Options{Fault: func(_ context.Context, point string) error {
+		points = append(points, point)
+		if ordered--; ordered >= 0 {
+			return broken
+		}
+		return nil
+	}})
+	d, err := r.Add("orders", depend.Policy{Tries: 3, Pause: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	call := func(context.Context) error { calls++; return nil }
+	if err := d.Do(t.Context(), call); err != nil || calls != 1 || len(points) != 3 || points[0] != "client.orders" {
+		t.Errorf("want the third try to come through, have %v after %d calls, points %v", err, calls, points)
+	}
+	ordered = 3
+	if err := d.Do(t.Context(), call); !errors.Is(err, broken) || fault.Of(err) != fault.KindDependency || calls != 1 {
+		t.Errorf("want the injected error as the dependency's, have %v after %d calls", err, calls)
+	}
+	if h := d.Health(); h.Failures != 5 {
+		t.Errorf("want five failures, have %+v", h)
+	}
+}

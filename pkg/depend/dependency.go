@@ -69,6 +69,7 @@ type Dependency struct {
 	policy   Policy
 	log      *slog.Logger
 	observer Observer
+	fault    func(ctx context.Context, point string) error // nil: none
 
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 	places  chan struct{} // holds one value for each try in flight
@@ -107,7 +108,7 @@ var (
 )
 
 func newDependency(name string, p Policy, o Options) *Dependency {
-	d := &Dependency{name: name, policy: p, log: o.Log, observer: o.Observer, places: make(chan struct{}, p.Concurrent),
+	d := &Dependency{name: name, policy: p, log: o.Log, observer: o.Observer, fault: o.Fault, places: make(chan struct{}, p.Concurrent),
 		refusedOpen: fault.Dependency(name, ErrOpen), refusedBusy: fault.Dependency(name, ErrBusy), refusedRate: fault.Dependency(name, ErrRate),
 		late:  &timeout{fmt.Sprintf("no answer within %v", p.Attempt)},
 		over:  &timeout{fmt.Sprintf("not done within %v", p.Total)},

@@ -184,6 +184,36 @@ func TestFailuresThatAreFarApartNeverSpendTheBudget(t *testing.T) {
 	})
 }
 
+func TestTheStateTellsHowManyDeathsAWorkerWouldOutlive(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *ward) {
+		die := make(chan error)
+		mortal := func(ctx context.Context) error {
+			select {
+			case err := <-die:
+				return err
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		w.start(t, "mortal", mortal, nanny.Restart(3, 10*time.Minute), nanny.Deadline(time.Hour))
+		w.start(t, "single", func(ctx context.Context) error { <-ctx.Done(); return nil }, nanny.Deadline(time.Hour))
+		if s := w.state("single"); s.Spare != 0 || s.Deadline != time.Hour {
+			t.Errorf("want no restart and its deadline of an hour, have %+v", s)
+		}
+		for want := 2; want >= 1; want-- {
+			die <- errors.New("dead")
+			time.Sleep(time.Second)
+			if s := w.state("mortal"); s.Spare != want {
+				t.Errorf("want %d left after a death, have %+v", want, s)
+			}
+		}
+		time.Sleep(10 * time.Minute)
+		if s := w.state("mortal"); s.Spare != 3 {
+			t.Errorf("want all 3 again once the window has passed, have %+v", s)
+		}
+	})
+}
+
 func untilDone(ctx context.Context, d time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()

@@ -32,13 +32,15 @@ func (s State) alive() bool {
 
 // Status is a worker's state at a moment.
 type Status struct {
-	Name     string    `json:"name"`
-	State    State     `json:"state"`
-	Since    time.Time `json:"since"`           // when its present run began or ended
-	Waits    string    `json:"waits,omitempty"` // where it is parked
-	Beats    uint64    `json:"beats"`           // of the present run
-	Restarts int       `json:"restarts"`
-	Error    string    `json:"error,omitempty"` // why it ended last
+	Name     string        `json:"name"`
+	State    State         `json:"state"`
+	Since    time.Time     `json:"since"`           // when its present run began or ended
+	Waits    string        `json:"waits,omitempty"` // where it is parked
+	Beats    uint64        `json:"beats"`           // of the present run
+	Restarts int           `json:"restarts"`
+	Spare    int           `json:"spare"`           // how many deaths in a row would be answered with a restart now
+	Deadline time.Duration `json:"deadline"`        // how long it may be busy without a beat
+	Error    string        `json:"error,omitempty"` // why it ended last
 }
 
 // The pause before a restart. The first is short, since most failures are gone at once; the longest is what a
@@ -60,6 +62,7 @@ type tracked struct {
 	state    State
 	since    time.Time
 	restarts int
+	failures []time.Time // those that may count against the budget
 	err      error
 	quiet    time.Duration // observed time without a beat
 	seen     uint64        // beats at the last round
@@ -70,7 +73,6 @@ func (t *tracked) supervise() {
 	n := t.nanny
 	pause := backoff.ExponentialBackOff{InitialInterval: firstPause, RandomizationFactor: fullJitter, Multiplier: 2, MaxInterval: longestWait}
 	pause.Reset()
-	var failures []time.Time
 	for {
 		began := time.Now()
 		err := t.run()
@@ -88,8 +90,7 @@ func (t *tracked) supervise() {
 		if now.Sub(began) >= t.policy.window {
 			pause.Reset()
 		}
-		failures = append(recent(failures, now.Add(-t.policy.window)), now)
-		if t.policy.budget == 0 || len(failures) > t.policy.budget {
+		if !t.mayRestart(now) {
 			if t.policy.budget > 0 {
 				err = fmt.Errorf("worker %s: %d restarts within %v did not help: %w", t.name, t.policy.budget, t.policy.window, err)
 			}
@@ -104,6 +105,14 @@ func (t *tracked) supervise() {
 		}
 		t.restart()
 	}
+}
+
+// mayRestart counts a failure, and tells whether the budget bears it.
+func (t *tracked) mayRestart(now time.Time) bool {
+	t.nanny.mu.Lock()
+	defer t.nanny.mu.Unlock()
+	t.failures = append(recent(t.failures, now.Add(-t.policy.window)), now)
+	return len(t.failures) <= t.policy.budget
 }
 
 // run calls the worker once, in a goroutine of its own, so that even one that ends by runtime.Goexit is noticed.
@@ -158,7 +167,8 @@ func (t *tracked) restart() {
 
 // status is called under the lock.
 func (t *tracked) status() Status {
-	s := Status{Name: t.name, State: t.state, Since: t.since, Beats: t.worker.Beats(), Restarts: t.restarts}
+	s := Status{Name: t.name, State: t.state, Since: t.since, Beats: t.worker.Beats(), Restarts: t.restarts, Deadline: t.policy.deadline}
+	s.Spare = max(0, t.policy.budget-len(recent(t.failures, time.Now().Add(-t.policy.window))))
 	if t.state == StateBusy {
 		if place, parked := t.worker.Parked(); parked {
 			s.State, s.Waits = StateParked, place

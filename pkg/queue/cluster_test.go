@@ -11,6 +11,7 @@ import (
 
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/queue"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // load publishes and handles events all the time, and knows what was accepted and what was handled.
@@ -26,7 +27,7 @@ type load struct {
 
 func startLoad(t *testing.T, ctx context.Context, q *queue.Queue) *load {
 	l := &load{accepted: map[string]bool{}, handled: map[string]int{}, errs: map[string]int{}}
-	for i := range 4 {
+	for i := range 2 {
 		l.all.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				events := makeSome(fmt.Sprintf("p%d-%d-", i, n), 1+i%2*11) // alone, or as a batch
@@ -50,7 +51,7 @@ func startLoad(t *testing.T, ctx context.Context, q *queue.Queue) *load {
 				}
 				l.mu.Unlock()
 				l.count.Add(int64(len(events)))
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(25 * time.Millisecond)
 			}
 		})
 	}
@@ -98,30 +99,72 @@ func (l *load) missing() (missing, twice int) {
 	return missing, twice
 }
 
-func TestAClusterWhoseNodesFailLosesNothing(t *testing.T) {
-	t.Parallel()
+// healed waits until each stream has all its replicas again, as who restarts nodes one after the other must.
+func healed(t *testing.T, q *queue.Queue) {
+	t.Helper()
+	js, err := jetstream.New(q.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := ""
+	defer func() { t.Log(why) }()
+	until(t, "all replicas are current", func() bool {
+		for _, name := range []string{"EVENTS", "DONE", "DEAD", "TRIES"} {
+			stream, err := js.Stream(within(t), name)
+			if err != nil {
+				why = fmt.Sprint(name, err)
+				return false
+			}
+			for _, r := range stream.CachedInfo().Cluster.Replicas {
+				if r.Offline || r.Lag > 0 {
+					why = fmt.Sprintf("%s %+v", name, r)
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
+func TestAClusterWhoseNodesFailLosesNothing(t *testing.T) { // alone: it needs the machine
 	nodes := startNodes(t, 3)
 	p := cluster(t, nodes, 0)
-	q := p.open(t)
+	var log logged
+	q := p.open(t, log.into)
 	other := p.elsewhere(t).open(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
 	handling, stop := context.WithCancel(context.Background())
 	defer stop()
 	publishing, enough := context.WithCancel(context.Background())
 	defer enough()
 	l := startLoad(t, publishing, q)
+	t.Cleanup(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		t.Logf("errors: %v", l.errs)
+	})
 	l.handle(t, handling, q)
 	l.handle(t, handling, other)
 	l.flows(t)
 	for _, n := range []*node{nodes[0], nodes[2]} {
+		began := time.Now()
 		n.kill()
 		l.flows(t)
+		t.Log("flows after", time.Since(began))
 		n.start(t)
-		l.flows(t)
+		began = time.Now()
+		healed(t, q)
+		t.Log("healed after", time.Since(began))
 	}
 	nodes[1].pause()
 	time.Sleep(time.Second)
 	l.flows(t)
 	nodes[1].resume()
+	healed(t, q)
 	l.flows(t)
 	enough()
 	until(t, "all that was accepted is handled", func() bool { m, _ := l.missing(); return m == 0 })

@@ -16,7 +16,7 @@ import (
 const (
 	dialTime      = 2 * time.Second        // to connect to one node
 	reconnectWait = 250 * time.Millisecond // between two rounds of trying the nodes
-	pingInterval  = 5 * time.Second        // a node that stands still is left after two of them
+	pingInterval  = 2 * time.Second        // a node that stands still is left after two of them
 	// maxRefused is how often a server may refuse the connection: one that just starts or ends may do so once.
 	maxRefused = 3
 	// maxMessage is what the server must take in one message: an event of 1 MiB with its envelope.

@@ -172,6 +172,9 @@ func (q *Queue) arrive(m jetstream.Msg) error {
 // attempts, this one included. It blocks until there is one, parking the worker of ctx, and ends with ctx's cause,
 // ErrClosed, or the error that made the queue unusable: the process must end then.
 func (q *Queue) Next(ctx context.Context) (event.Event, error) {
+	if err := q.opts.Fault(ctx, "queue.next"); err != nil {
+		return event.Event{}, err
+	}
 	self := worker.FromContext(ctx)
 	for {
 		if e, ok := q.take(); ok {

@@ -22,3 +22,15 @@ func ReadSlots(path string, inFlight int) ([]Attempt, error) {
 	}
 	return list, errors.Join(q.slots.clear(), q.slots.close())
 }
+
+// ReadDeadLetter reads a dead letter with these headers.
+func ReadDeadLetter(sequence, deliveries, reason string, data []byte) (DeadLetter, error) {
+	m := stored{Subject: "dead.x", Data: data, header: nats.Header{headerSequence: {sequence}, headerDeliveries: {deliveries}, headerReason: {reason}}}
+	return m.deadLetter()
+}
+
+// CheckFiles mends the server's files, and returns how many places were damaged.
+func CheckFiles(dir string) (int, error) {
+	found, err := checkFiles(dir)
+	return len(found), err
+}

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is for what must happen; a slow machine may take its time.
-const patience = 30 * time.Second
+const patience = 40 * time.Second
 
 // ackWait of the tests: long enough for a machine that stands still for a moment.
 const ackWait = time.Second

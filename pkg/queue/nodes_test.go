@@ -36,6 +36,7 @@ func configure(name string, port, clusterPort int, routes []string, dir string) 
 	if len(routes) > 0 {
 		c += fmt.Sprintf("cluster { name: test, listen: \"127.0.0.1:%d\", routes: [%s] }\n", clusterPort, strings.Join(routes, ", "))
 	}
+	c += fmt.Sprintf("logfile: \"/tmp/qt/%s.log\"\n", name)
 	c += "accounts {\n"
 	for i := range accounts {
 		c += fmt.Sprintf("  A%d { jetstream: enabled, users: [{user: u%d, password: secret}] }\n", i, i)
@@ -51,11 +52,13 @@ func runNode() int {
 		return 2
 	}
 	o.NoSigs = true
+	o.LogFile = "/tmp/qt/" + o.ServerName + ".log"
 	s, err := server.NewServer(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
+	s.ConfigureLogger()
 	s.Start()
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0

@@ -58,6 +58,10 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 	if len(events) == 0 || len(events) > maxGroup {
 		return nil, fmt.Errorf("queue: publish: %d events at once, 1 to %d are taken", len(events), maxGroup)
 	}
+	if err := q.opts.Fault(ctx, "queue.publish"); err != nil {
+		q.counts.rejected.Add(uint64(len(events)))
+		return nil, unavailable(err)
+	}
 	size := 0
 	for i := range events {
 		if err := events[i].Check(); err != nil {

@@ -63,6 +63,10 @@ type Options struct {
 	AckWait       time.Duration // after which an event is delivered again if the process that had it is gone
 	InFlight      int           // how many events may be delivered and not settled
 	Log           *slog.Logger
+
+	// Fault is called by each Publish (queue.publish) and Next (queue.next) before anything else, the caller not parked. Its
+	// error makes the queue unavailable for that Publish, and is Next's. For the injection of faults; nil if there is none.
+	Fault func(ctx context.Context, point string) error `json:"-"` // the other options can be given to a process
 }
 
 // withDefaults returns the options that are used.
@@ -80,6 +84,9 @@ func (o Options) withDefaults() Options {
 	o.InFlight = cmp.Or(o.InFlight, DefaultInFlight)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Fault == nil {
+		o.Fault = func(context.Context, string) error { return nil }
 	}
 	return o
 }

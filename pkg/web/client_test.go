@@ -366,3 +366,37 @@ func TestALibraryThatWantsAnHTTPClientIsUnderThePolicyToo(t *testing.T) {
 		t.Errorf("want a refusal, have %v", err)
 	}
 }
+
+func TestAnInjectedFaultIsTriedAgainWithTheBodyStillThere(t *testing.T) {
+	strike := true
+	d, err := depend.New(depend.Options{Fault: func(context.Context, string) error {
+		if strike {
+			strike = false
+			return errors.New("injected")
+		}
+		return nil
+	}}).Add("partner", depend.Policy{Pause: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []string
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		have = append(have, string(body))
+	}))
+	defer s.Close()
+	c := web.NewClient(d, web.ClientOptions{})
+	defer c.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL, strings.NewReader("once")) // no key: the server must not see it twice
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if len(have) != 1 || have[0] != "once" || d.Health().Tries != 2 {
+		t.Errorf("want one request with its body at the second try, have %q, %+v", have, d.Health())
+	}
+}

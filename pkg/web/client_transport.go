@@ -80,7 +80,8 @@ func (t *transport) tries(call *depend.Call, req *http.Request) (*http.Response,
 		if err != nil {
 			return nil, fmt.Errorf("the request's body: %w", err)
 		}
-		resp, err := t.next.RoundTrip(try)
+		struck := call.Fault(ctx)
+		resp, err := t.send(try, struck)
 		call.Answered()
 		if err == nil && resp.ContentLength > t.limit && req.Method != http.MethodHead {
 			_ = resp.Body.Close()
@@ -91,7 +92,7 @@ func (t *transport) tries(call *depend.Call, req *http.Request) (*http.Response,
 		}
 		pause, left := time.Duration(0), false
 		if err != nil {
-			if safe || replayable && nothingSent(err) {
+			if safe || replayable && (struck != nil || nothingSent(err)) {
 				pause, left = call.Next(0)
 			}
 			err = call.Done(err)
@@ -110,6 +111,17 @@ func (t *transport) tries(call *depend.Call, req *http.Request) (*http.Response,
 			return nil, call.Failed(err)
 		}
 	}
+}
+
+// send does one try, unless a fault takes its place.
+func (t *transport) send(try *http.Request, struck error) (*http.Response, error) {
+	if struck == nil {
+		return t.next.RoundTrip(try)
+	}
+	if try.Body != nil { // a round tripper closes it, whatever happens
+		_ = try.Body.Close()
+	}
+	return nil, struck
 }
 
 // again returns req for one try, with a body of its own.

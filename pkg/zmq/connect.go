@@ -66,11 +66,12 @@ func (s *Socket) claim(ctx context.Context, endpoint string) (address, error) {
 func (s *Socket) name(a address) {
 	s.batched = a.scheme == "inproc"
 	s.endpoint = a.String()
-	place := "recv " + s.endpoint
+	place, point := "recv "+s.endpoint, "zmq.recv:"+s.endpoint
 	if s.typ == Push {
-		place = "send " + s.endpoint
+		place, point = "send "+s.endpoint, "zmq.send:"+s.endpoint
 	}
 	s.place = &place
+	s.point.Store(&point)
 }
 
 func (s *Socket) unclaim() {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"example.com/base-app/pkg/worker"
@@ -35,9 +36,10 @@ type Socket struct {
 	origin [1]uintptr
 	opened time.Time
 
-	closing chan struct{} // closed when Close begins: calls return ErrClosed
-	cut     chan struct{} // closed when what is left shall not be waited for
-	closed  chan struct{} // closed when nothing of the socket is left
+	closing chan struct{}          // closed when Close begins: calls return ErrClosed
+	cut     chan struct{}          // closed when what is left shall not be waited for
+	closed  chan struct{}          // closed when nothing of the socket is left
+	point   atomic.Pointer[string] // what Fault is told, known with the endpoint
 	life    context.Context
 	end     context.CancelFunc // ends the connecting
 	tasks   sync.WaitGroup     // the socket's goroutines
@@ -120,6 +122,9 @@ func (s *Socket) Send(ctx context.Context, msg []byte) error {
 	if len(msg) > s.c.max {
 		return s.fail("send", fmt.Errorf("%w: %d bytes, at most %d", ErrTooBig, len(msg), s.c.max))
 	}
+	if err := s.faulty(ctx); err != nil {
+		return s.fail("send", err)
+	}
 	waited := false
 	s.mu.Lock()
 	for {
@@ -164,6 +169,9 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 	if s.typ != Pull {
 		return nil, s.fail("recv", errWrongWay)
 	}
+	if err := s.faulty(ctx); err != nil {
+		return nil, s.fail("recv", err)
+	}
 	waited := false
 	s.mu.Lock()
 	for {
@@ -191,6 +199,17 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 		s.owner.Beat()
 	}
 	return msg, nil
+}
+
+// faulty asks for a fault that somebody wants this call to have.
+func (s *Socket) faulty(ctx context.Context) error {
+	if s.c.fault == nil {
+		return nil
+	}
+	if point := s.point.Load(); point != nil {
+		return s.c.fault(ctx, *point)
+	}
+	return nil
 }
 
 // nextMessage takes a message from what the readers brought. The lock is held.

@@ -80,6 +80,11 @@ type Options struct {
 
 	// Log hears of refused peers (warn) and of connections that come and go (debug); slog.Default() if nil.
 	Log *slog.Logger
+
+	// Fault is called by each Send and Recv with the point that they are, zmq.send:<endpoint> or zmq.recv:<endpoint>, before
+	// they do anything; the owner is not parked then. Its error is the call's, and nothing was sent or received. It is for
+	// the injection of faults; nil if there is none.
+	Fault func(ctx context.Context, point string) error
 }
 
 // Context holds the sockets of a process, like libzmq's. Its methods may be called from any goroutine.
@@ -87,6 +92,7 @@ type Context struct {
 	max       int
 	handshake time.Duration
 	log       *slog.Logger
+	fault     func(context.Context, string) error
 
 	terminated atomic.Bool
 	done       chan struct{} // closed by Term
@@ -114,6 +120,7 @@ func NewContext(o Options) *Context {
 		max:       o.MaxMessage,
 		handshake: o.HandshakeTimeout,
 		log:       o.Log,
+		fault:     o.Fault,
 		done:      make(chan struct{}),
 		empty:     make(chan struct{}),
 		sockets:   make(map[uint64]*Socket),
