@@ -11,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"io"
 	"log/slog"
@@ -80,7 +81,7 @@ func (f front) add(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, f.url+"/users", strings.NewReader(string(body)))
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, f.url+"/users", bytes.NewReader(body))
 	if err != nil {
 		web.Fail(w, r, err)
 		return
