@@ -204,7 +204,7 @@ func BenchmarkPipeline(b *testing.B) {
 		for range events / 1000 {
 			batch := make([]event.Event, 1000)
 			for i := range batch {
-				batch[i] = event.Event{ID: event.NewID(), Body: []byte(`{"greeting":"hello, this is an event of 64 bytes in all, or so"}`)}
+				batch[i] = event.Event{Body: []byte(`{"greeting":"hello, this is an event of 64 bytes in all, or so"}`)}
 			}
 			if _, err := q.Publish(b.Context(), batch...); err != nil {
 				b.Fatal(err)

@@ -28,6 +28,7 @@ const (
 // settler is told of the deliveries that are handled: the queue.
 type settler interface {
 	Begin(receipt []byte) error
+	Release(receipt []byte) error
 	Ack(receipt []byte) error
 	Retry(receipt []byte, pause time.Duration, reason error) (queue.State, error)
 	Dead(receipt []byte, reason error) error
@@ -106,7 +107,7 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 	case err == nil:
 		return p.events.Ack(e.Receipt)
 	case ctx.Err() != nil: // the shutdown interrupted it: the event is not to blame
-		return context.Cause(ctx)
+		return errors.Join(context.Cause(ctx), p.events.Release(e.Receipt))
 	}
 	attrs := []any{"id", e.ID, "sequence", e.Sequence, "delivery", e.Delivery, "error", err}
 	if trace := fault.Stack(err); len(trace) > 0 {

@@ -78,7 +78,7 @@ func (h routes) post(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, err)
 		return
 	}
-	w.Header().Set("Location", "/events/"+e.ID)
+	w.Header().Set("Location", "/events/"+answers[0].ID)
 	web.WriteJSON(w, r, http.StatusAccepted, answer(answers[0]))
 }
 
@@ -160,7 +160,7 @@ func envelope(r *http.Request, body []byte, key string) (e event.Event, problem 
 	return e, problem
 }
 
-// chooseID takes the id from the header or from the body's member "id", or makes one.
+// chooseID takes the id from the header or from the body's member "id"; without either it is the queue's to choose.
 func chooseID(header string, body []byte) (id, problem string) {
 	var named struct { // this package takes "ID" for another name than "id", as JSON does and encoding/json doesn't
 		ID jsontext.Value `json:"id"`
@@ -177,7 +177,7 @@ func chooseID(header string, body []byte) (id, problem string) {
 	case header != "":
 		id = header
 	case named.ID == nil:
-		return event.NewID(), ""
+		return "", ""
 	}
 	if err := event.CheckID(id); err != nil {
 		return "", err.Error()

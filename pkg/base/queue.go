@@ -46,6 +46,12 @@ func (rt *Runtime) OpenQueue(inFlight int) (*queue.Queue, error) {
 // errNoQueue answers the commands of the queue until it is open.
 var errNoQueue = errors.New("the queue is not open yet")
 
+// queueStatus is what the command status answers.
+type queueStatus struct {
+	queue.Stats
+	Problem string `json:"problem,omitempty"` // why it takes no events at present
+}
+
 // deadLetters is what the command dead list answers.
 type deadLetters struct {
 	List []queue.DeadLetter `json:"dead_letters"`
@@ -77,9 +83,10 @@ func (rt *Runtime) queueCommands(answer func(pattern string, ask func(*http.Requ
 		})
 	}
 	with("GET /queue", func(q *queue.Queue, r *http.Request) (any, error) {
-		s, err := q.Stats(r.Context())
-		if err != nil {
-			rt.Log.Debug("queue status", "error", err) // the answer's own numbers say enough
+		s := queueStatus{}
+		var err error
+		if s.Stats, err = q.Stats(r.Context()); err != nil {
+			s.Problem = err.Error()
 		}
 		return s, nil
 	})
@@ -99,10 +106,17 @@ func (rt *Runtime) queueCommands(answer func(pattern string, ask func(*http.Requ
 				return nil, fault.Usage(`the body is no {"id":"…","reason":"…"}: %w`, err)
 			}
 			n, err := do(q, r.Context(), o.ID)
-			if errors.Is(err, queue.ErrUnknown) {
+			if errors.Is(err, queue.ErrUnknown) || err == nil && n == 0 && o.ID != "" {
 				return nil, fault.Usage("no dead letter has the id %s", o.ID)
 			}
-			rt.Log.Warn("order: "+what, "id", o.ID, "reason", o.Reason, "count", n, "error", err)
+			attrs := []any{"count", n, "reason", o.Reason}
+			if o.ID != "" {
+				attrs = append(attrs, "id", o.ID)
+			}
+			if err != nil {
+				attrs = append(attrs, "error", err)
+			}
+			rt.Log.Warn("order: "+what, attrs...)
 			return counted{n}, err
 		})
 	}
@@ -207,17 +221,19 @@ func printCount(done string) func(io.Writer, counted) {
 	return func(w io.Writer, c counted) { fmt.Fprintln(w, c.Count, done) }
 }
 
-func printQueue(w io.Writer, s queue.Stats) {
+func printQueue(w io.Writer, s queueStatus) {
 	row := func(name, format string, v ...any) { fmt.Fprintf(w, "%s\t"+format+"\n", append([]any{name}, v...)...) }
+	if s.Problem != "" {
+		row("problem", "%s", s.Problem)
+	}
 	row("waiting", "%d", s.Waiting)
 	row("in flight", "%d", s.InFlight)
 	row("oldest", "%v", s.OldestAge.Round(time.Millisecond))
 	row("on disk", "%.1f of %.0f MiB", float64(s.Bytes)/(1<<20), float64(s.MaxBytes)/(1<<20))
 	row("dead letters", "%d", s.DeadLetters)
 	row("since the start", "%d accepted, %d rejected, %d processed, %d retried, %d dead", s.Accepted, s.Rejected, s.Processed, s.Retried, s.Dead)
-	for name, l := range map[string]queue.Latency{"publish": s.Publish, "handle": s.Handle} {
-		row(name, "half within %.1f ms, 99 %% within %.1f ms", l.P50, l.P99)
-	}
+	row("publish", "half within %.1f ms, 99 %% within %.1f ms", s.Publish.P50, s.Publish.P99)
+	row("handle", "half within %.1f ms, 99 %% within %.1f ms", s.Handle.P50, s.Handle.P99)
 	if len(s.Lost) > 0 {
 		row("damaged on disk", "%d events, from sequence %d on", len(s.Lost), s.Lost[0])
 	}

@@ -34,7 +34,7 @@ type Settings struct {
 		Addr string `envconfig:"WEB_ADDR" default:"127.0.0.1:8080" desc:"host:port for events and health; :8080 means all addresses, port 0 a free one"`
 
 		Rate    int            `envconfig:"WEB_RATE" default:"1000" min:"0" max:"1000000" desc:"requests a second that one client may make on one route; 0 means any number. Too low refuses honest clients with 429, too high lets one of them take all the capacity"`
-		Burst   int            `envconfig:"WEB_BURST" default:"2000" min:"1" max:"1000000" desc:"requests that a client may make at once after a pause; an event in a batch counts like a request, and a batch at most like a whole burst"`
+		Burst   int            `envconfig:"WEB_BURST" default:"2000" min:"1" max:"1000000" desc:"requests that a client may make at once after a pause; a batch counts as one"`
 		Proxies []netip.Prefix `envconfig:"WEB_TRUSTED_PROXIES" desc:"networks of the proxies in front, 10.0.0.0/8,fd00::/8 or 192.0.2.7/32: who the client is stands in their X-Forwarded-For; empty means that nobody's counts"`
 		TLSCert string         `envconfig:"WEB_TLS_CERT_FILE" desc:"certificate chain for TLS, as PEM; empty means no TLS. It is read anew when it changes"`
 		TLSKey  string         `envconfig:"WEB_TLS_KEY_FILE" desc:"private key of that certificate, as PEM"`

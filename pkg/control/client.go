@@ -25,6 +25,8 @@ const (
 	dialTimeout = 2 * time.Second
 	// The server's own limits, reading and writing, and a little for the way: so that its answer comes first.
 	callTimeout = readTimeout + writeTimeout + 5*time.Second
+	// A question is answered at once, or the app hangs; some commands take their time.
+	askTimeout = 10 * time.Second
 	// A dump of thousands of goroutines is a few megabytes.
 	maxAnswer = 16 << 20
 )
@@ -51,13 +53,15 @@ func NewClient(path string) *Client {
 
 // Get asks for path ("/status") and unmarshals the answer's JSON into out, unless that is nil.
 //
-// It blocks until the answer is there, ctx ends or 70 s are over. If the app can't be reached or doesn't answer the
+// It blocks until the answer is there, ctx ends or 10 s are over. If the app can't be reached or doesn't answer the
 // error is of fault.KindDependency, if the app refuses the command (4xx) of fault.KindUsage, both with a hint.
 func (c *Client) Get(ctx context.Context, path string, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	return c.call(ctx, http.MethodGet, path, nil, out)
 }
 
-// Post gives the command path ("/dump") with in as its JSON, unless that is nil. It is Get in everything else.
+// Post gives the command path ("/dump") with in as its JSON, unless that is nil. It is Get in everything else, but for its time: 70 s.
 func (c *Client) Post(ctx context.Context, path string, in, out any) error {
 	return c.call(ctx, http.MethodPost, path, in, out)
 }

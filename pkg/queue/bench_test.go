@@ -56,7 +56,8 @@ func BenchmarkPublish(b *testing.B) {
 				for next() {
 					batch := make([]event.Event, c.size)
 					for i := range batch {
-						batch[i] = event.Event{ID: fmt.Sprint("e", n.Add(1)), Body: payload}
+						n.Add(1)
+						batch[i] = event.Event{Body: payload}
 					}
 					if _, err := q.Publish(context.Background(), batch...); err != nil {
 						b.Error(err)

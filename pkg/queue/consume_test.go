@@ -159,8 +159,12 @@ func testClose(t *testing.T, p *place) {
 	q := p.open(t, slow)
 	publishIDs(t, q, "x", "y", "z")
 	ack(t, q, nextID(t, q, "x", 1))
-	begin(t, q, nextID(t, q, "y", 1))
+	y := nextID(t, q, "y", 1)
+	begin(t, q, y)
 	nextID(t, q, "z", 1)
+	if err := q.Release(y.Receipt); err != nil { // its handler came back, interrupted
+		t.Error(err)
+	}
 	ended := make(chan error)
 	go func() {
 		_, err := q.Next(context.Background())
@@ -188,6 +192,17 @@ func testClose(t *testing.T, p *place) {
 			t.Errorf("want y and z again as if never delivered, have %s, delivery %d", e.ID, e.Delivery)
 		}
 	}
+}
+
+// A handler that does not come back, so that the process ends in order around it, counts as one that died.
+func testStuck(t *testing.T, p *place) {
+	one := func(o *queue.Options) { o.MaxDeliveries = 1 }
+	q := p.open(t, one)
+	publishIDs(t, q, "stuck")
+	begin(t, q, nextID(t, q, "stuck", 1))
+	end(t, q)
+	q = p.open(t, one)
+	untilState(t, q, "stuck", queue.StateDead)
 }
 
 func testProgress(t *testing.T, p *place) {

@@ -138,7 +138,11 @@ func (q *Queue) replay(ctx context.Context, m *stored) error {
 		return fmt.Errorf("queue: replay %s: %w", e.ID, err)
 	}
 	var answer struct{}
-	return q.request(ctx, "STREAM.MSG.DELETE."+streamDead, map[string]any{"seq": m.Sequence, "no_erase": true}, &answer)
+	err = q.request(ctx, "STREAM.MSG.DELETE."+streamDead, map[string]any{"seq": m.Sequence, "no_erase": true}, &answer)
+	if errors.Is(err, ErrUnknown) { // it is dead again already, and that letter has taken the place of this one
+		return nil
+	}
+	return err
 }
 
 // PurgeDead deletes the dead letter with the id, or all with an empty id, and returns how many.

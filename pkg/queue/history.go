@@ -18,7 +18,8 @@ type attempts struct {
 	Suspect    bool   `json:"suspect"` // the last one did not end: the process died
 }
 
-// history knows which ids have a record in TRIES, as far as this process knows.
+// history knows which ids had a record in TRIES when the queue was opened: after a crash the server may not know that it
+// delivered them before. What fails later it does know.
 type history struct {
 	mu  sync.Mutex
 	ids map[string]struct{}
@@ -51,7 +52,7 @@ func (h *history) remove(id string) {
 func (q *Queue) recall(ctx context.Context, interrupted []attempt) error {
 	for _, a := range interrupted {
 		q.log.Warn("queue: the process died while it handled this event; it will be delivered alone", "id", a.ID, "delivery", a.Delivery)
-		if _, err := retried(ctx, q, func(ctx context.Context) ([]storing, error) {
+		if _, err := retried(ctx, q, func(ctx context.Context) ([]uint64, error) {
 			return q.store(ctx, []*nats.Msg{record(streamTries, a.ID, attempts{a.Delivery, true})})
 		}); err != nil {
 			return fmt.Errorf("queue: record of an interrupted event: %w", err)
@@ -83,7 +84,10 @@ func (q *Queue) remember(ctx context.Context, d *delivery) (done bool, err error
 		if err == nil {
 			var f fate
 			if stream == streamDead {
-				letter, _ := m.deadLetter()
+				letter, err := m.deadLetter()
+				if err != nil {
+					return false, err
+				}
 				f.Sequence = letter.Sequence
 			} else if err := json.Unmarshal(m.Data, &f); err != nil {
 				return false, err

@@ -1,12 +1,13 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -124,104 +125,43 @@ func (q *Queue) request(ctx context.Context, what string, in, out any) error {
 	switch {
 	case refused.Error == nil:
 		return nil
-	case refused.Error.Code == 404:
+	case refused.Error.Code == 404, refused.Error.ErrCode == codeNoSequence,
+		refused.Error.ErrCode == codeDeleteFailed && strings.Contains(refused.Error.Description, "no message found"):
 		return ErrUnknown
 	}
 	return unavailable(fmt.Errorf("%s: %s", what, refused.Error.Description))
 }
 
-// known returns the sequences of those ids that wait, were processed, or are dead.
+// lookUps is how many ids are looked up at the same time: enough to fill the way to the server.
+const lookUps = 64
+
+// known returns the sequences of those ids that wait, were processed, or are dead. The streams' leaders are asked, with a
+// request for each: any replica could answer one request for all (a direct get), but so could one that stands still.
 func (q *Queue) known(ctx context.Context, ids []string) (map[string]uint64, error) {
 	sequences := map[string]uint64{}
-	for _, stream := range []string{streamEvents, streamDone, streamDead} {
-		err := q.lastOf(ctx, stream, ids, func(m *stored) error {
-			switch stream {
-			case streamEvents:
-				sequences[m.id()] = m.Sequence
-			case streamDone:
-				var f fate
-				if err := json.Unmarshal(m.Data, &f); err != nil {
-					return err
+	var mu sync.Mutex
+	var first error
+	var all sync.WaitGroup
+	next := make(chan string)
+	for range min(lookUps, len(ids)) {
+		all.Go(func() {
+			for id := range next {
+				s, err := q.Status(ctx, id)
+				mu.Lock()
+				switch {
+				case err == nil:
+					sequences[id] = s.Sequence
+				case !errors.Is(err, ErrUnknown):
+					first = cmp.Or(first, err)
 				}
-				sequences[m.id()] = f.Sequence
-			default:
-				d, err := m.deadLetter()
-				if err != nil {
-					return err
-				}
-				sequences[m.id()] = d.Sequence
+				mu.Unlock()
 			}
-			return nil
 		})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", stream, err)
-		}
 	}
-	return sequences, nil
-}
-
-// lastOf calls fn for each of the ids' last messages in a stream, with one request for all of them. Any replica may
-// answer, so what was published a moment ago may be missing:
-// https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-31.md.
-func (q *Queue) lastOf(ctx context.Context, stream string, ids []string, fn func(*stored) error) error {
-	inbox := q.nc.NewRespInbox()
-	sub, err := q.nc.SubscribeSync(inbox)
-	if err != nil {
-		return err
+	for _, id := range ids {
+		next <- id
 	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only with the connection
-	for left := ids; len(left) > 0; {
-		subjects := make([]string, len(left))
-		for i, id := range left {
-			subjects[i] = subjectOf(stream, id)
-		}
-		body, err := json.Marshal(map[string]any{"multi_last": subjects, "batch": len(subjects)})
-		if err != nil {
-			return err
-		}
-		if err := q.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
-			return err
-		}
-		found := map[string]bool{}
-		more, err := q.answers(ctx, sub, func(m *stored) error { found[m.id()] = true; return fn(m) })
-		if err != nil || !more || len(found) == 0 {
-			return err
-		}
-		var rest []string
-		for _, id := range left {
-			if !found[id] {
-				rest = append(rest, id)
-			}
-		}
-		left = rest
-	}
-	return nil
-}
-
-// answers reads what a direct get sends until its end, and tells whether the server cut it short.
-func (q *Queue) answers(ctx context.Context, sub *nats.Subscription, fn func(*stored) error) (more bool, err error) {
-	for {
-		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return false, err
-		}
-		switch status := m.Header.Get("Status"); status {
-		case "":
-			sequence, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
-			if err != nil {
-				return false, fmt.Errorf("direct get: %w", err)
-			}
-			if err := fn(&stored{Subject: m.Header.Get("Nats-Subject"), Sequence: sequence, header: m.Header, Data: m.Data}); err != nil {
-				return false, err
-			}
-		case "404":
-			return false, nil
-		case "204":
-			return m.Header.Get("Nats-Num-Pending") != "0", nil
-		case "503":
-			return false, nats.ErrNoResponders
-		default:
-			return false, fmt.Errorf("direct get: %s %s", status, m.Header.Get("Description"))
-		}
-	}
+	close(next)
+	all.Wait()
+	return sequences, first
 }

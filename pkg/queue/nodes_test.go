@@ -32,11 +32,10 @@ const accounts = 6
 
 // configure returns the configuration of a node of a cluster, or of a single server if there are no routes.
 func configure(name string, port, clusterPort int, routes []string, dir string) string {
-	c := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nmax_payload: 2MB\njetstream { store_dir: %q, sync_interval: always, max_mem: 64MB, max_file: 8GB }\n", name, port, dir)
+	c := fmt.Sprintf("server_name: %s\nlisten: 127.0.0.1:%d\nmax_payload: 2MB\nping_interval: 2s\njetstream { store_dir: %q, sync_interval: always, max_mem: 64MB, max_file: 8GB }\n", name, port, dir)
 	if len(routes) > 0 {
 		c += fmt.Sprintf("cluster { name: test, listen: \"127.0.0.1:%d\", routes: [%s] }\n", clusterPort, strings.Join(routes, ", "))
 	}
-	c += fmt.Sprintf("logfile: \"/tmp/qt/%s.log\"\n", name)
 	c += "accounts {\n"
 	for i := range accounts {
 		c += fmt.Sprintf("  A%d { jetstream: enabled, users: [{user: u%d, password: secret}] }\n", i, i)
@@ -52,13 +51,11 @@ func runNode() int {
 		return 2
 	}
 	o.NoSigs = true
-	o.LogFile = "/tmp/qt/" + o.ServerName + ".log"
 	s, err := server.NewServer(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	s.ConfigureLogger()
 	s.Start()
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0

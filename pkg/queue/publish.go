@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,8 +25,8 @@ const (
 	maxGroupBytes = 8 << 20
 	// A batch costs the server as much as seven messages, measured in writes to the disk; fewer are written alone.
 	minBatch = 8
-	// duplicatePause is waited for an event with the same id that is just being stored: a round trip of a cluster.
-	duplicatePause = 5 * time.Millisecond
+	// clashPause is waited for an event with the same id that is just being stored: a round trip of a cluster.
+	clashPause = 5 * time.Millisecond
 	// requestTime bounds one request to the server. Choosing a new leader takes a cluster some two seconds.
 	requestTime = 5 * time.Second
 )
@@ -41,13 +42,14 @@ type Accepted struct {
 type publication struct {
 	ctx     context.Context
 	events  []event.Event
+	made    []bool // which ids are new, made here: nobody can know them; nil: none
 	answers []Accepted
 	err     error
 	done    chan struct{}
 }
 
 // Publish accepts all the events, at most 1,000, or none, and returns an answer for each, in their order. An id that
-// is known, or stands twice among them, is answered as a duplicate. The time of acceptance is set here, and the
+// is known, or stands twice among them, is answered as a duplicate; an event without one gets a new one. The time of acceptance is set here, and the
 // bodies are not kept. It returns when the events are on the disk, until ctx ends; an error that is neither ErrFull
 // nor about a bad envelope leaves open whether they were accepted, so publish them again under the same ids.
 // Errors: ErrFull, ErrUnavailable (the disk is full, the cluster has no leader), ErrClosed, one that names the event
@@ -63,6 +65,7 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 		return nil, unavailable(err)
 	}
 	size := 0
+	events, made := withIDs(events)
 	for i := range events {
 		if err := events[i].Check(); err != nil {
 			return nil, fmt.Errorf("publish event %d: %w", i+1, err)
@@ -76,7 +79,7 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 		}
 	}
 	began := time.Now()
-	p := &publication{ctx: ctx, events: events, done: make(chan struct{})}
+	p := &publication{ctx: ctx, events: events, made: made, done: make(chan struct{})}
 	self := worker.FromContext(ctx)
 	self.Park(&publishing)
 	defer self.Unpark()
@@ -89,6 +92,20 @@ func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted,
 	}
 	q.counts.publish.observe(time.Since(began))
 	return p.answers, nil
+}
+
+// withIDs returns the events with an id each, and which were made here.
+func withIDs(events []event.Event) (_ []event.Event, made []bool) {
+	for i := range events {
+		if events[i].ID != "" {
+			continue
+		}
+		if made == nil {
+			events, made = slices.Clone(events), make([]bool, len(events)) // they are the caller's
+		}
+		events[i].ID, made[i] = event.NewID(), true
+	}
+	return events, made
 }
 
 // hand gives p to the publisher and waits for the answer.
@@ -187,6 +204,13 @@ func (q *Queue) accept(group []*publication) {
 		}
 		return
 	}
+	if full := errors.Is(err, ErrFull); full != q.full && (full || err == nil) {
+		if q.full = full; full {
+			q.log.Warn("queue: full, events are refused", "max_bytes", q.opts.MaxBytes)
+		} else {
+			q.log.Info("queue: there is room again")
+		}
+	}
 	for _, p := range group {
 		p.err = err
 		close(p.done)
@@ -200,7 +224,9 @@ func (q *Queue) acceptTogether(group []*publication) error {
 	var ids []string
 	for _, p := range group {
 		for i := range p.events {
-			ids = append(ids, p.events[i].ID)
+			if p.made == nil || !p.made[i] {
+				ids = append(ids, p.events[i].ID)
+			}
 		}
 	}
 	sequences, err := q.known(ctx, ids)
@@ -208,7 +234,6 @@ func (q *Queue) acceptTogether(group []*publication) error {
 		return unavailable(err)
 	}
 	var fresh []*nats.Msg
-	var freshIDs []string
 	first := map[string]*event.Event{}
 	now := time.Now()
 	for _, p := range group {
@@ -219,26 +244,15 @@ func (q *Queue) acceptTogether(group []*publication) error {
 			}
 			first[e.ID] = e
 			stored := event.Event{ID: e.ID, Time: now, RequestID: e.RequestID, TraceParent: e.TraceParent, Baggage: e.Baggage, Body: e.Body}
-			fresh = append(fresh, &nats.Msg{Subject: "events." + e.ID, Header: nats.Header{"Nats-Msg-Id": {e.ID}}, Data: stored.Append(nil)})
-			freshIDs = append(freshIDs, e.ID)
+			fresh = append(fresh, &nats.Msg{Subject: subjectOf(streamEvents, e.ID), Header: nats.Header{"Nats-Msg-Id": {e.ID}}, Data: stored.Append(nil)})
 		}
 	}
-	stored, err := q.store(ctx, fresh)
-	if errors.Is(err, errDuplicate) { // published elsewhere in this moment
-		stored, err = q.storeEach(ctx, fresh)
-	}
+	known, err := q.storeFresh(ctx, fresh, sequences)
 	if err != nil {
 		return err
 	}
-	for i, id := range freshIDs {
-		if stored[i].duplicate {
-			if stored[i], err = q.insist(ctx, id, fresh[i]); err != nil {
-				return err
-			}
-		}
-		if sequences[id] = stored[i].sequence; stored[i].duplicate {
-			delete(first, id)
-		}
+	for _, id := range known {
+		delete(first, id)
 	}
 	for _, p := range group {
 		p.answers = make([]Accepted, len(p.events))
@@ -253,34 +267,53 @@ func (q *Queue) acceptTogether(group []*publication) error {
 	return nil
 }
 
-// insist settles whether an id that the server saw a moment ago is one of ours: it could have been purged since.
-func (q *Queue) insist(ctx context.Context, id string, m *nats.Msg) (storing, error) {
-	for {
-		s, err := q.Status(ctx, id)
-		if !errors.Is(err, ErrUnknown) {
-			return storing{s.Sequence, true}, err
-		}
-		stored, err := q.store(ctx, []*nats.Msg{{Subject: m.Subject, Header: nats.Header{"Nats-Expected-Last-Subject-Sequence": {"0"}}, Data: m.Data}})
+// storeFresh stores all of the messages, or none, and adds their sequences. If the server has seen one of their ids in
+// the last minutes, somebody published it in this moment, or it was purged since: the leader knows. Those that are there
+// by now are left out and returned, the others stored without the server's own memory of ids.
+func (q *Queue) storeFresh(ctx context.Context, fresh []*nats.Msg, sequences map[string]uint64) (known []string, err error) {
+	for len(fresh) > 0 {
+		stored, err := q.store(ctx, fresh)
 		if err == nil {
-			return stored[0], nil
+			for i, m := range fresh {
+				sequences[idOf(m)] = stored[i]
+			}
+			break
 		}
-		if !errors.Is(err, errOvertaken) {
-			return storing{}, err
+		if !errors.Is(err, errClash) {
+			return nil, err
 		}
+		select {
+		case <-time.After(clashPause):
+		case <-ctx.Done():
+			return nil, unavailable(err)
+		}
+		ids := make([]string, len(fresh))
+		for i, m := range fresh {
+			ids[i] = idOf(m)
+		}
+		there, err := q.known(ctx, ids)
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		rest := fresh[:0]
+		for _, m := range fresh {
+			id := idOf(m)
+			if sequence, ok := there[id]; ok {
+				sequences[id], known = sequence, append(known, id)
+				continue
+			}
+			m.Header = nats.Header{"Nats-Expected-Last-Subject-Sequence": {"0"}}
+			rest = append(rest, m)
+		}
+		fresh = rest
 	}
+	return known, nil
 }
 
-// storing is what the server said of one message.
-type storing struct {
-	sequence  uint64
-	duplicate bool
-}
+func idOf(m *nats.Msg) string { return (&stored{Subject: m.Subject}).id() }
 
-// errDuplicate says that a batch held an id that the server has seen within dedupWindow, or is just storing.
-var errDuplicate = errors.New("an id was published a moment ago")
-
-// errOvertaken says that somebody else has just stored an event with this id.
-var errOvertaken = errors.New("the id was published elsewhere in this moment")
+// errClash says that an id was published a moment ago, or elsewhere in this moment.
+var errClash = errors.New("an id was published a moment ago")
 
 // pubAck is JetStream's answer to a message or a batch.
 type pubAck struct {
@@ -294,8 +327,8 @@ type pubAck struct {
 	Count     uint64 `json:"count"`
 }
 
-// store writes the messages, all of one stream, at once: https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md.
-func (q *Queue) store(ctx context.Context, msgs []*nats.Msg) ([]storing, error) {
+// store writes the messages, all of one stream, at once, and returns their sequences: https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md.
+func (q *Queue) store(ctx context.Context, msgs []*nats.Msg) ([]uint64, error) {
 	if len(msgs) == 0 {
 		return nil, nil
 	}
@@ -323,11 +356,14 @@ func (q *Queue) store(ctx context.Context, msgs []*nats.Msg) ([]storing, error) 
 	if ack.Error != nil {
 		return nil, q.storeError(ack.Error.ErrCode, ack.Error.Description)
 	}
-	answers := make([]storing, len(msgs))
-	for i := range answers {
-		answers[i] = storing{ack.Sequence - uint64(last-i), ack.Duplicate}
+	if ack.Duplicate {
+		return nil, errClash
 	}
-	return answers, nil
+	sequences := make([]uint64, len(msgs))
+	for i := range sequences {
+		sequences[i] = ack.Sequence - uint64(last-i)
+	}
+	return sequences, nil
 }
 
 func cloned(h nats.Header) nats.Header {
@@ -341,34 +377,18 @@ func cloned(h nats.Header) nats.Header {
 }
 
 // storeSome writes messages that need not be written all or none.
-func (q *Queue) storeSome(ctx context.Context, msgs []*nats.Msg) error {
-	var err error
-	if len(msgs) < minBatch {
-		_, err = q.storeEach(ctx, msgs)
-	} else {
+func (q *Queue) storeSome(ctx context.Context, msgs []*nats.Msg) (err error) {
+	if len(msgs) >= minBatch {
 		_, err = q.store(ctx, msgs)
+		return err
 	}
-	return err
-}
-
-// storeEach writes the messages one by one.
-func (q *Queue) storeEach(ctx context.Context, msgs []*nats.Msg) (all []storing, err error) {
 	for _, m := range msgs {
 		m.Header = cloned(m.Header)
-		s, err := q.store(ctx, []*nats.Msg{m})
-		for errors.Is(err, errDuplicate) && ctx.Err() == nil { // the replicas don't have it yet
-			select {
-			case <-time.After(duplicatePause):
-			case <-ctx.Done():
-			}
-			s, err = q.store(ctx, []*nats.Msg{m})
+		if _, err = q.store(ctx, []*nats.Msg{m}); err != nil {
+			return err
 		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, s...)
 	}
-	return all, nil
+	return nil
 }
 
 // JetStream's error codes that mean something here:
@@ -378,15 +398,15 @@ const (
 	codeBatchDuplicate = 10201
 	codeInProcess      = 10158
 	codeWrongLast      = 10071
+	codeNoSequence     = 10043
+	codeDeleteFailed   = 10057
 )
 
 // storeError sorts the server's refusals.
 func (q *Queue) storeError(code int, text string) error {
 	switch {
-	case code == codeBatchDuplicate, code == codeInProcess:
-		return errDuplicate
-	case code == codeWrongLast:
-		return errOvertaken
+	case code == codeBatchDuplicate, code == codeInProcess, code == codeWrongLast:
+		return errClash
 	case strings.HasPrefix(text, "maximum bytes exceeded"):
 		return ErrFull
 	case code == codeStoreFailed && q.server != nil:

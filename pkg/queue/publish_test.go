@@ -131,7 +131,7 @@ func depth(t testing.TB, q *queue.Queue) int {
 
 func testBadEnvelope(t *testing.T, p *place) {
 	q := p.open(t)
-	for name, bad := range map[string]event.Event{"id": {ID: "a.b"}, "empty id": {}, "traceparent": {ID: "x", TraceParent: "00"}, "baggage": {ID: "x", Baggage: "\n"}} {
+	for name, bad := range map[string]event.Event{"id": {ID: "a.b"}, "request id": {ID: "x", RequestID: "\n"}, "traceparent": {ID: "x", TraceParent: "00"}, "baggage": {ID: "x", Baggage: "\n"}} {
 		if _, err := q.Publish(within(t), make1("good"), bad); err == nil || !strings.Contains(err.Error(), "event 2") {
 			t.Errorf("%s: want an error that names the second event, have %v", name, err)
 		}
@@ -144,6 +144,36 @@ func testBadEnvelope(t *testing.T, p *place) {
 	}
 	if s, err := q.Status(within(t), "good"); !errors.Is(err, queue.ErrUnknown) {
 		t.Errorf("want nothing of a refused batch stored, have %+v, %v", s, err)
+	}
+}
+
+// An event without an id gets one, and the caller's own slice is left as it is.
+func testNewIDs(t *testing.T, p *place) {
+	q := p.open(t)
+	events := []event.Event{make1(""), make1("mine"), make1("")}
+	answers, err := q.Publish(within(t), events...)
+	if err != nil || answers[0].ID == "" || answers[1].ID != "mine" || answers[0].ID == answers[2].ID || events[0].ID != "" {
+		t.Fatalf("want an id for each, have %+v, %v for %q", answers, err, events[0].ID)
+	}
+	if s, err := q.Status(within(t), answers[2].ID); err != nil || s.Sequence != answers[2].Sequence {
+		t.Errorf("want it known by its new id, have %+v, %v", s, err)
+	}
+}
+
+// A batch in which an id is met that was published and purged a moment ago is stored whole, or not at all.
+func testPurgedIDInABatch(t *testing.T, p *place) {
+	q := p.open(t)
+	publishIDs(t, q, "again")
+	if n, err := q.Purge(within(t)); err != nil || n != 1 {
+		t.Fatalf("want one event purged, have %d, %v", n, err)
+	}
+	publishIDs(t, q, "there")
+	answers, err := q.Publish(within(t), append(makeSome("x", 10), make1("again"), make1("there"))...)
+	if err != nil || answers[10].Duplicate || !answers[11].Duplicate {
+		t.Fatalf("want the purged one new and the other a duplicate, have %+v, %v", answers, err)
+	}
+	if n := depth(t, q); n != 12 {
+		t.Errorf("want twelve events, have %d", n)
 	}
 }
 

@@ -118,6 +118,7 @@ type Queue struct {
 	giveUp   context.CancelFunc
 	reach    atomic.Pointer[reachable] // the connection
 	led      atomic.Pointer[reachable] // the stream's leader
+	full     bool                      // as the publisher found it last
 	counts   counts
 	snapshot snapshot
 
@@ -232,7 +233,12 @@ func (q *Queue) Close(ctx context.Context) error {
 	}
 	q.giveBack(ctx)
 	q.disconnect(ctx)
-	return q.slots.end()
+	select {
+	case <-q.failed: // nobody knows what is in the files
+		return q.slots.close()
+	default:
+		return q.slots.end()
+	}
 }
 
 func (q *Queue) disconnect(ctx context.Context) {

@@ -53,6 +53,20 @@ func (q *Queue) Begin(receipt []byte) error {
 	return nil
 }
 
+// Release takes a Begin back: the handler was interrupted, by the shutdown for example, and came back. The attempt doesn't
+// count. The delivery stays in flight, until Close gives it back. ErrReceipt if it was settled.
+func (q *Queue) Release(receipt []byte) error {
+	q.flight.mu.Lock()
+	defer q.flight.mu.Unlock()
+	d, err := q.flight.delivery(receipt)
+	if err != nil {
+		return err
+	}
+	q.slots.release(d.slot)
+	d.slot = -1
+	return nil
+}
+
 // Ack settles a delivery: the event was handled. It doesn't block: that it is processed is written soon after, together
 // with others. If the process dies before, the event is delivered again. ErrReceipt if it was settled before.
 func (q *Queue) Ack(receipt []byte) error {
@@ -84,6 +98,8 @@ func (q *Queue) settle(receipt []byte, s settlement) (State, error) {
 	if s.kind == settleRetry && int(d.event.Delivery) >= q.opts.MaxDeliveries {
 		s.kind = settleDead
 	}
+	q.slots.release(d.slot)
+	d.slot = -1
 	if !d.begun.IsZero() {
 		q.counts.handle.observe(time.Since(d.begun))
 	}
@@ -220,11 +236,9 @@ func (q *Queue) release(s settlement) {
 		q.counts.dead.Add(1)
 	case settleRetry:
 		q.counts.retried.Add(1)
-		q.history.add(d.event.ID)
 		answer = fmt.Sprintf(`-NAK {"delay": %d}`, s.pause.Nanoseconds())
 	}
 	_ = q.nc.Publish(d.reply, []byte(answer)) // see above
-	q.slots.release(d.slot)
 	delete(f.events, d.event.Sequence)
 	f.bytes -= d.event.Size()
 	f.handed--

@@ -16,7 +16,8 @@ import (
 // slotBytes is the length of a line in the file: a JSON object with an id of event.MaxID, filled up with spaces.
 const slotBytes = 192
 
-// slots is a file with a line for each event that is being handled. Its size is fixed, so that a full disk doesn't
+// slots is a file with a line for each event that is being handled, after one that says whether the server's files were
+// closed in good order. Its size is fixed, so that a full disk doesn't
 // matter, and it is never synced: it is for the death of the process, not of the machine.
 type slots struct {
 	path  string
@@ -47,18 +48,17 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 	}
 	s := &slots{path: path, file: file, dir: dir}
 	q.slots = s
-	for i := range q.opts.InFlight {
-		s.free = append(s.free, q.opts.InFlight-1-i)
+	for n := q.opts.InFlight; n > 0; n-- { // the first line is not an event's
+		s.free = append(s.free, n)
 	}
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
-	if s.clean = len(old) == 0 || bytes.HasPrefix(old, cleanSlot); s.clean {
-		return nil, nil
-	}
+	rest, clean := bytes.CutPrefix(old, cleanSlot)
+	s.clean = clean || len(old) == 0
 	var unfinished []attempt
-	for line := range bytes.Lines(old) {
+	for line := range bytes.Lines(rest) {
 		var a attempt
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
@@ -72,21 +72,21 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 	return unfinished, nil
 }
 
-// clear makes all the slots empty, and the file as long as it may get.
+// clear makes all the lines empty, and the file as long as it may get.
 func (s *slots) clear() error {
-	empty := bytes.Repeat(emptySlot, len(s.free))
-	if _, err := s.file.WriteAt(empty, 0); err != nil {
+	if _, err := s.file.WriteAt(bytes.Repeat(emptySlot, 1+len(s.free)), 0); err != nil {
 		return fault.Config("free some space in DATA_DIR", fmt.Errorf("queue: %w", err))
 	}
-	if err := s.file.Truncate(int64(len(empty))); err != nil {
+	if err := s.file.Truncate(int64(1+len(s.free)) * slotBytes); err != nil {
 		return fmt.Errorf("queue: %w", err)
 	}
 	return nil
 }
 
-var emptySlot = append(bytes.Repeat([]byte{' '}, slotBytes-1), '\n')
-
-var cleanSlot = append([]byte("clean"), emptySlot[len("clean"):]...)
+var (
+	emptySlot = append(bytes.Repeat([]byte{' '}, slotBytes-1), '\n')
+	cleanSlot = append([]byte("clean"), emptySlot[len("clean"):]...)
+)
 
 // take writes a line and returns its number; -1 with an error.
 func (s *slots) take(id string, delivery uint32) (int, error) {
@@ -114,8 +114,8 @@ func (s *slots) release(n int) {
 	}
 }
 
-// end tells the next process that this one came to its end: nothing is being handled any more. The file stays, so that
-// a full disk doesn't keep that process from starting.
+// end tells the next process that the server's files were closed in good order. What is still being handled, by a worker
+// that is stuck, keeps its line.
 func (s *slots) end() error {
 	_, err := s.file.WriteAt(cleanSlot, 0)
 	return errors.Join(err, s.close())
