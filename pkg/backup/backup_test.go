@@ -287,7 +287,12 @@ func TestAFullDiskKeepsItsReserveAndTheOldBackups(t *testing.T) {
 // real is a queue with n events, and one that was handled.
 func real(t *testing.T, n int) *queue.Queue {
 	t.Helper()
-	q, err := queue.Open(inTime(t), queue.Options{Dir: filepath.Join(t.TempDir(), "queue")})
+	return realIn(t, filepath.Join(t.TempDir(), "queue"), n)
+}
+
+func realIn(t *testing.T, folder string, n int) *queue.Queue {
+	t.Helper()
+	q, err := queue.Open(inTime(t), queue.Options{Dir: folder})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,7 +18,6 @@ import (
 	"example.com/base-app/pkg/control"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
-	"example.com/base-app/pkg/queue"
 )
 
 const (
@@ -98,8 +98,7 @@ func copyQueue(ctx context.Context, s *Settings, w io.Writer, log *slog.Logger) 
 		if time.Since(began) > restartTime {
 			folder, lockErr := lifecycle.BorrowFolder(s.DataDir, "app backup")
 			if lockErr == nil {
-				defer folder.Close()
-				return copyFiles(ctx, s, w, log)
+				return copyFiles(ctx, s, w, folder, log)
 			}
 			if time.Since(began) > startTime {
 				return &fault.Error{Kind: fault.KindDependency, Hint: "the app hangs, or CONTROL_SOCKET differs from the app's", Err: fmt.Errorf("%w, but nobody answers at %s", lockErr, s.Control.Socket)}
@@ -113,17 +112,15 @@ func copyQueue(ctx context.Context, s *Settings, w io.Writer, log *slog.Logger) 
 	}
 }
 
-func copyFiles(ctx context.Context, s *Settings, w io.Writer, log *slog.Logger) error {
+// copyFiles holds the folder no longer than it takes to copy the files: the app may be started again meanwhile.
+func copyFiles(ctx context.Context, s *Settings, w io.Writer, folder *lifecycle.Folder, log *slog.Logger) error {
+	giveBack := sync.OnceFunc(func() { _ = folder.Close() })
+	defer giveBack()
 	dir := queueDir(s)
 	if _, err := os.Stat(dir); err != nil {
 		return fault.Config("is DATA_DIR the app's?", fmt.Errorf("there is no queue to back up: %w", err))
 	}
-	files, err := queue.OpenFiles(ctx, dir, log)
-	if err != nil {
-		return err
-	}
-	defer files.Close()
-	_, err = backup.Write(ctx, w, files, manifest(s))
+	_, err := backup.WriteFiles(ctx, w, dir, s.Backup.Dir, giveBack, manifest(s), log)
 	return err
 }
 

@@ -13,35 +13,56 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Files are a queue's files without a Queue: to be copied while the app is down, or to be filled from a copy. Nothing
-// is delivered from them. Whoever opens them makes sure that nobody else does, and syncs what was filled.
+// Files are a queue's files without a Queue: a copy of those of an app that is down, or new ones that are filled from a
+// backup. Nothing is delivered from them. Whoever opens them makes sure that nobody else does, and syncs what was filled.
 type Files struct {
 	server *server.Server
 	nc     *nats.Conn
+	lost   map[string]uint64 // messages of each stream that were damaged when the files were opened
 }
 
 // plenty bounds nothing: what the files hold is bounded by the disk.
 const plenty = 1 << 50
 
-// OpenFiles opens the files in dir, or makes new ones there. It blocks until they are read, or ctx ends.
+// OpenFiles opens the files in dir, or makes new ones there. It blocks until they are read, and fails if ctx has
+// ended by then. It takes out what is damaged, tells it, and does not sync what it writes: give it a copy, and never the
+// only files of a queue.
 func OpenFiles(ctx context.Context, dir string, log *slog.Logger) (*Files, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	found, err := checkFiles(dir)
+	if err == nil {
+		err = (&embedded{dir: dir}).forgetIndex() // a server that trusts it doesn't look for itself
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue: open %s: %w", dir, err)
+	}
+	tell(log, found)
+	f, err := serveFiles(ctx, dir, log)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range found {
+		if !d.torn {
+			f.lost[d.stream] += d.to - d.from
+		}
+	}
+	return f, nil
+}
+
+func serveFiles(ctx context.Context, dir string, log *slog.Logger) (*Files, error) {
 	s, err := server.NewServer(&server.Options{ServerName: "files", DontListen: true, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: maxMessage,
 		JetStream: true, StoreDir: dir, JetStreamMaxStore: plenty, JetStreamMaxMemory: 1 << 20})
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	s.SetLoggerV2(filesLog{log}, false, false, false)
-	f := &Files{server: s}
-	began := make(chan struct{})
-	go func() { s.Start(); close(began) }() // ends when the files are read
-	select {
-	case <-began:
-	case <-ctx.Done():
+	f := &Files{server: s, lost: map[string]uint64{}}
+	s.Start() // until the files are read: one that is ended before goes on writing
+	if err := context.Cause(ctx); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("queue: open %s: %w", dir, context.Cause(ctx))
+		return nil, fmt.Errorf("queue: open %s: %w", dir, err)
 	}
 	if !s.JetStreamEnabled() {
 		f.Close()
@@ -65,7 +86,11 @@ func (f *Files) Close() {
 
 // Export is Queue's Export. A stream that is not there, since the queue was never opened, is an error.
 func (f *Files) Export(ctx context.Context, begin func(stream string, head []byte) (io.Writer, error)) ([]Content, error) {
-	return exportAll(ctx, f.nc, begin)
+	contents, err := exportAll(ctx, f.nc, begin)
+	for i := range contents {
+		contents[i].Lost += f.lost[contents[i].Stream]
+	}
+	return contents, err
 }
 
 // Import begins to make a stream of the head and the pieces that Export gave. What is written goes to the server; End

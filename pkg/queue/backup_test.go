@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -350,17 +351,45 @@ func TestACopyTellsWhatTheDiskHasDamaged(t *testing.T) {
 	if len(blocks) != 1 {
 		t.Fatalf("want one block, have %v", blocks)
 	}
-	data, err := os.ReadFile(blocks[0])
+	change(t, blocks[0], func(data []byte) { data[bytes.LastIndex(data, []byte("eeee"))] ^= 1 })
+	type opener func(context.Context, string, *slog.Logger) (*queue.Files, error)
+	for i, open := range []opener{queue.ServeFiles, queue.OpenFiles} { // found when it is read, and before
+		f, err := open(inTime(t), dir, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := copyOf(t, f).contents; c[0].Messages != 3 || c[0].Lost != 1 || c[1].Lost+c[2].Lost+c[3].Lost != 0 {
+			t.Errorf("opener %d: want 3 events and one that is lost, have %+v", i, c)
+		}
+		f.Close()
+	}
+}
+
+func change(t *testing.T, path string, how func([]byte)) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err == nil {
+		how(data)
+		err = os.WriteFile(path, data, 0o600)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[bytes.LastIndex(data, []byte("eeee"))] ^= 1
-	if err := os.WriteFile(blocks[0], data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f := openFiles(t, dir)
+}
+
+// A server that meets a bad record without its summary, as after a crash, cuts off what follows it.
+func TestFilesOfACrashLoseWhatIsDamagedAlone(t *testing.T) {
+	p := embedded(t)
+	c := startChild(t, p.options())
+	c.doing("ok", "publish x 100")
+	c.kill()
+	path := filepath.Join(p.dirs(), "jetstream", "$G", "streams", "EVENTS", "msgs", "1.blk")
+	change(t, path, func(data []byte) { data[at(data, "x50")+60] ^= 1 })
+	f := openFiles(t, p.dirs())
 	defer f.Close()
-	if c := copyOf(t, f).contents; c[0].Messages != 3 || c[0].Lost != 1 || c[1].Lost+c[2].Lost+c[3].Lost != 0 {
-		t.Errorf("want 3 events and one that is lost, have %+v", c)
+	for range 2 {
+		if c := copyOf(t, f).contents; c[0].Messages != 99 || c[0].Lost != 1 || c[0].Last != 100 || c[1].Lost+c[2].Lost+c[3].Lost != 0 {
+			t.Errorf("want 99 events and one that is lost, have %+v", c)
+		}
 	}
 }

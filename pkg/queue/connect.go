@@ -29,6 +29,7 @@ const (
 type reachable struct {
 	since time.Time
 	err   error // nil while connected
+	told  bool
 }
 
 // connect starts the server in this process, or finds the cluster.
@@ -109,6 +110,7 @@ func (q *Queue) lost(err error) {
 
 func (q *Queue) found(name string) {
 	q.reach.Store(&reachable{since: time.Now()})
+	q.starved.Store(nil)
 	q.log.Info("queue: connected again", "server", name)
 	q.flight.refetch()
 }
@@ -146,9 +148,12 @@ func (q *Queue) createStreams(ctx context.Context) error {
 			return err
 		}
 	}
-	var err error
-	q.consumer, err = retried(ctx, q, q.createConsumer)
-	return q.createError(consumerName, err)
+	c, err := retried(ctx, q, q.createConsumer)
+	if err != nil {
+		return q.createError(consumerName, err)
+	}
+	q.made.since = c.CachedInfo().Created
+	return nil
 }
 
 // madeStream makes one of them, and waits for a leader.
@@ -160,7 +165,7 @@ func (q *Queue) madeStream(ctx context.Context, c jetstream.StreamConfig) error 
 	case !stream.CachedInfo().Config.AllowAtomicPublish:
 		return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
 	case c.Name == streamEvents && !q.slots.clean:
-		q.doubt = stream.CachedInfo().State.LastSeq
+		q.doubt.Store(stream.CachedInfo().State.LastSeq)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -11,16 +10,6 @@ import (
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/worker"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-)
-
-const (
-	// fetchTime is how long one request for events waits at the server. A lost one costs that much at most.
-	fetchTime = 30 * time.Second
-	// fetchPause is waited after a request that failed.
-	fetchPause = 250 * time.Millisecond
-	// flightBytes bounds what is in flight by weight, too; a single event more may come.
-	flightBytes = 32 << 20
 )
 
 // delivery is one event in flight.
@@ -48,15 +37,6 @@ type flight struct {
 	cancel context.CancelFunc // of the request that waits
 }
 
-// refetch ends the request that waits: after a new connection it would wait for nothing.
-func (f *flight) refetch() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cancel != nil {
-		f.cancel()
-	}
-}
-
 func signal(token chan struct{}) {
 	select {
 	case token <- struct{}{}:
@@ -64,66 +44,8 @@ func signal(token chan struct{}) {
 	}
 }
 
-// free is how many events may be fetched; 0 until it is worth a request.
-func (f *flight) free() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if n := f.limit - len(f.events); n >= (f.limit+1)/2 && f.bytes < flightBytes {
-		return n
-	}
-	return 0
-}
-
-// fetcher keeps the queue's part of events in this process.
-func (q *Queue) fetcher() {
-	for {
-		n := q.flight.free()
-		if n == 0 {
-			select {
-			case <-q.room:
-			case <-q.stopped.Done():
-				return
-			}
-			continue
-		}
-		if err := q.fetch(n); err != nil {
-			q.log.Debug("queue: fetch", "error", err)
-			select {
-			case <-time.After(fetchPause):
-			case <-q.stopped.Done():
-				return
-			}
-		}
-		if q.stopped.Err() != nil {
-			return
-		}
-	}
-}
-
-// fetch asks for n events and takes them in as they come.
-func (q *Queue) fetch(n int) error {
-	ctx, cancel := context.WithTimeout(q.stopped, fetchTime)
-	defer cancel()
-	q.flight.mu.Lock()
-	q.flight.cancel = cancel
-	q.flight.mu.Unlock()
-	batch, err := q.consumer.Fetch(n, jetstream.FetchContext(ctx))
-	if err != nil {
-		return err
-	}
-	for m := range batch.Messages() {
-		if err := q.arrive(m); err != nil {
-			q.log.Warn("queue: an event could not be taken in, it comes again", "subject", m.Subject(), "error", err)
-		}
-	}
-	if err := batch.Error(); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
-		return err
-	}
-	return nil
-}
-
 // arrive makes a message an event in flight.
-func (q *Queue) arrive(m jetstream.Msg) error {
+func (q *Queue) arrive(m *nats.Msg) error {
 	meta, err := m.Metadata()
 	if err != nil {
 		return err
@@ -131,18 +53,18 @@ func (q *Queue) arrive(m jetstream.Msg) error {
 	sequence := meta.Sequence.Stream
 	q.flight.mu.Lock()
 	if held := q.flight.events[sequence]; held != nil { // we were late with a sign of life; it is still here
-		held.reply = m.Reply()
+		held.reply = m.Reply
 		q.flight.mu.Unlock()
 		return nil
 	}
 	q.flight.mu.Unlock()
-	e, err := event.Decode(m.Data())
+	e, err := event.Decode(m.Data)
 	if err != nil {
 		return q.bury(m, sequence, err)
 	}
 	e.Sequence, e.Delivery = sequence, 1
-	d := &delivery{event: e, reply: m.Reply(), slot: -1}
-	if meta.NumDelivered > 1 || sequence <= q.doubt || q.history.has(e.ID) {
+	d := &delivery{event: e, reply: m.Reply, slot: -1}
+	if meta.NumDelivered > 1 || sequence <= q.doubt.Load() || q.history.has(e.ID) {
 		ctx, cancel := context.WithTimeout(q.stopped, requestTime)
 		defer cancel()
 		if done, err := q.remember(ctx, d); done || err != nil {
@@ -280,13 +202,13 @@ func (q *Queue) giveBack(ctx context.Context) {
 }
 
 // bury makes a dead letter of a message that is no event of ours: nobody could handle it.
-func (q *Queue) bury(m jetstream.Msg, sequence uint64, cause error) error {
-	q.log.Error("queue: what is stored is not an event, it goes to the dead letters", "subject", m.Subject(), "sequence", sequence, "error", cause)
-	id := (&stored{Subject: m.Subject()}).id()
+func (q *Queue) bury(m *nats.Msg, sequence uint64, cause error) error {
+	q.log.Error("queue: what is stored is not an event, it goes to the dead letters", "subject", m.Subject, "sequence", sequence, "error", cause)
+	id := (&stored{Subject: m.Subject}).id()
 	ctx, cancel := context.WithTimeout(q.stopped, requestTime)
 	defer cancel()
 	letter := DeadLetter{ID: id, Sequence: sequence, Deliveries: 1, Reason: fmt.Sprintf("not an event: %v", cause)}
-	if _, err := q.store(ctx, []*nats.Msg{letter.message(m.Data())}); err != nil {
+	if _, err := q.store(ctx, []*nats.Msg{letter.message(m.Data)}); err != nil {
 		return err
 	}
 	q.counts.dead.Add(1)

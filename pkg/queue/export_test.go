@@ -34,3 +34,6 @@ func CheckFiles(dir string) (int, error) {
 	found, err := checkFiles(dir)
 	return len(found), err
 }
+
+// ServeFiles opens files without a look at them, as a server does for which all seems well.
+var ServeFiles = serveFiles

@@ -106,6 +106,9 @@ func (q *Queue) get(ctx context.Context, stream string, which map[string]any) (*
 	return m, nil
 }
 
+// codeNoStream is JetStream's for a stream that is not there.
+const codeNoStream = 10059
+
 // request asks JetStream's API. What is not found is ErrUnknown, any other refusal ErrUnavailable.
 func (q *Queue) request(ctx context.Context, what string, in, out any) error {
 	body, err := json.Marshal(in)
@@ -125,6 +128,8 @@ func (q *Queue) request(ctx context.Context, what string, in, out any) error {
 	switch {
 	case refused.Error == nil:
 		return nil
+	case refused.Error.ErrCode == codeNoStream:
+		return unavailable(fmt.Errorf("stream %s %w", what[strings.LastIndexByte(what, '.')+1:], errNoStream))
 	case refused.Error.Code == 404, refused.Error.ErrCode == codeNoSequence,
 		refused.Error.ErrCode == codeDeleteFailed && strings.Contains(refused.Error.Description, "no message found"):
 		return ErrUnknown

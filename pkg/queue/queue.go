@@ -93,12 +93,11 @@ func (o Options) withDefaults() Options {
 
 // Queue is an open queue. All methods may be called from any goroutine.
 type Queue struct {
-	opts     Options
-	log      *slog.Logger
-	server   *embedded // nil with a cluster
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	consumer jetstream.Consumer
+	opts   Options
+	log    *slog.Logger
+	server *embedded // nil with a cluster
+	nc     *nats.Conn
+	js     jetstream.JetStream
 
 	intake   chan *publication // what waits to be written
 	settles  chan settlement   // what waits to be settled; each event in flight has its place there
@@ -119,13 +118,15 @@ type Queue struct {
 	reach    atomic.Pointer[reachable] // the connection
 	led      atomic.Pointer[reachable] // the stream's leader
 	full     bool                      // as the publisher found it last
+	starved  atomic.Pointer[reachable] // requests for events
+	made     made
 	counts   counts
 	snapshot snapshot
 
 	flight  flight
 	slots   *slots
 	history history
-	doubt   uint64 // up to this sequence an event may have been processed before a crash, unknown to the server
+	doubt   atomic.Uint64 // up to this sequence an event may have been processed before a crash, unknown to the server
 }
 
 // Errors that callers tell apart.

@@ -144,8 +144,8 @@ func (q *Queue) streamInfo(ctx context.Context, stream string) (jetstream.Stream
 	return info, err
 }
 
-// Err says why the queue takes no events: the disk is full, the connection is lost, or it is unusable and the process
-// must end. Nil if it does. It asks nobody.
+// Err says why the queue takes or delivers no events: the disk is full, the connection is lost, the streams are gone, or it
+// is unusable and the process must end. Nil if it does both. It asks nobody.
 func (q *Queue) Err() error {
 	select {
 	case <-q.failed:
@@ -163,13 +163,16 @@ func (q *Queue) Err() error {
 	if r := q.led.Load(); r != nil && r.err != nil {
 		return unavailable(fmt.Errorf("no answer from the cluster for %v: %w", time.Since(r.since).Round(time.Second), r.err))
 	}
+	if r := q.starved.Load(); r != nil && time.Since(r.since) > starveTime {
+		return unavailable(fmt.Errorf("no events are delivered for %v: %w", time.Since(r.since).Round(time.Second), r.err))
+	}
 	return nil
 }
 
 // probeEvery is how old Err's knowledge of the cluster may be.
 const probeEvery = 2 * time.Second
 
-// probe asks the stream's leader for a sign of life: a node without a majority keeps its clients, and says nothing.
+// probe asks the streams' leaders for a sign of life: a node without a majority keeps its clients, and says nothing.
 func (q *Queue) probe() {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
@@ -180,10 +183,7 @@ func (q *Queue) probe() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(q.stopped, probeEvery)
-		info, err := q.streamInfo(ctx, streamEvents)
-		if err == nil {
-			err = majority(info.Cluster)
-		}
+		err := q.probeStreams(ctx)
 		cancel()
 		if old := q.led.Load(); err == nil || q.stopped.Err() != nil {
 			q.led.Store(nil)
@@ -191,6 +191,22 @@ func (q *Queue) probe() {
 			q.led.Store(&reachable{since: time.Now(), err: err})
 		}
 	}
+}
+
+func (q *Queue) probeStreams(ctx context.Context) error {
+	for _, s := range []string{streamEvents, streamDone, streamDead, streamTries} {
+		info, err := q.streamInfo(ctx, s)
+		if errors.Is(err, errNoStream) {
+			err = errors.Join(err, q.remake(q.stopped)) // the next probe sees it there
+		}
+		if err == nil {
+			err = majority(info.Cluster)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return nil
 }
 
 // silentAfter is when a replica counts as gone: they speak every second.
