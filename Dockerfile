@@ -17,13 +17,15 @@ COPY cmd cmd
 COPY pkg pkg
 COPY docker/listener docker/listener
 COPY docker/e2e/stubborn docker/e2e/stubborn
-# Which main package becomes the app, and what it says of itself.
+COPY examples/demo examples/demo
+# Which main package becomes the app, of the module in which folder, and what it says of itself.
 ARG PACKAGE=./app
+ARG MODULE=.
 ARG VERSION=dev
 ARG COMMIT=
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     base=$(go list ./pkg/base) && \
-    go build -trimpath -ldflags "-s -w -X $base.version=$VERSION -X $base.commit=$COMMIT" -o /out/app "$PACKAGE" && \
+    go build -C "$MODULE" -trimpath -ldflags "-s -w -X $base.version=$VERSION -X $base.commit=$COMMIT" -o /out/app "$PACKAGE" && \
     go build -trimpath -ldflags '-s -w' -o /out/ ./cmd/monitor ./docker/listener
 COPY crontab /out/crontab
 RUN /out/supercronic -test /out/crontab

@@ -25,6 +25,8 @@ var mayCall = []struct{ file, what, why string }{
 	{"pkg/base/ctl.go", "http.Transport", "the same"},
 	{"pkg/telemetry/influx.go", "http.Client", "has a bounded queue and pauses of its own, and would measure itself through a dependency"},
 	{"pkg/telemetry/influx.go", "http.Transport", "the same"},
+	{"examples/demo/load/drive.go", "http.Transport", "a load client: a breaker would spare what it is to drive into trouble. Each request has a timeout"},
+	{"examples/demo/load/drive.go", "http.Client", "the same"},
 	{"pkg/zmq/endpoint.go", "net.Dialer", "its context is the Bind's, and a unix socket answers or refuses at once"},
 }
 

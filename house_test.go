@@ -36,6 +36,7 @@ var floors = map[string]int{
 	"pkg/backup":    5,
 	"pkg/base":      6,
 	"app":           7, "docker/e2e/stubborn": 7, "cmd/monitor": 7, "examples/naughty": 7,
+	"examples/demo/service1": 7, "examples/demo/service2": 7, "examples/demo/load": 7,
 }
 
 // source is one Go file, parsed.

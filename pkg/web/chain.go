@@ -159,10 +159,7 @@ func recovered(next http.Handler, s *site) http.Handler {
 			panic(http.ErrAbortHandler) // net/http's own way to cut a connection, and no fault
 		}
 		x := exchangeOf(r.Context())
-		subject := "handler"
-		if x.route != "" {
-			subject += " " + x.route
-		}
+		subject := subjectOf(x.route)
 		if e, ok := errors.AsType[*fault.Error](err); ok && e.Subject == "" {
 			e.Subject = subject
 		}
@@ -174,7 +171,7 @@ func recovered(next http.Handler, s *site) http.Handler {
 		if x.status != 0 {
 			panic(http.ErrAbortHandler)
 		}
-		WriteProblem(w, r, http.StatusInternalServerError, "the server failed; its log tells why, under this request id")
+		WriteProblem(w, r, http.StatusInternalServerError, failedDetail)
 	})
 }
 
