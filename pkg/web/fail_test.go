@@ -24,11 +24,11 @@ func TestAHandlerThatFailsIsAnsweredByTheKindOfItsError(t *testing.T) {
 		log, level string
 		reports    int
 	}{
-		{"a dependency", fault.Dependency("db", errInner), 503, "1", "failed", "WARN", 0},
-		{"a dependency, wrapped", fmt.Errorf("users: %w", fault.Dependency("db", errInner)), 503, "1", "failed", "WARN", 0},
-		{"an open breaker", fault.Dependency("db", depend.ErrOpen), 503, "5", "failed", "WARN", 0},
+		{"a dependency", fault.Dependency("users-db", errInner), 503, "1", "failed", "WARN", 0},
+		{"a dependency, wrapped", fmt.Errorf("users: %w", fault.Dependency("users-db", errInner)), 503, "1", "failed", "WARN", 0},
+		{"an open breaker", fault.Dependency("users-db", depend.ErrOpen), 503, "5", "failed", "WARN", 0},
 		{"an error that nobody expected", errInner, 500, "", "failed", "ERROR", 1},
-		{"a client that has gone", fmt.Errorf("call db: %w", context.Canceled), 503, "", "the client has gone", "DEBUG", 0},
+		{"a client that has gone", fmt.Errorf("call users-db: %w", context.Canceled), 503, "", "the client has gone", "DEBUG", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			reports := make(chan *fault.Error, 2)
@@ -47,7 +47,7 @@ func TestAHandlerThatFailsIsAnsweredByTheKindOfItsError(t *testing.T) {
 			if after := resp.Header.Get("Retry-After"); resp.StatusCode != c.status || after != c.retryAfter {
 				t.Errorf("want %d and Retry-After %q, have %s and %q", c.status, c.retryAfter, resp.Status, after)
 			}
-			if strings.Contains(body, "db") {
+			if strings.Contains(body, "users-db") {
 				t.Errorf("want nothing of the error in the answer, have %s", body)
 			}
 			record := e.logs.find(t, c.log)
@@ -64,7 +64,7 @@ func TestAHandlerThatFailsIsAnsweredByTheKindOfItsError(t *testing.T) {
 // A handler's own test needs no server.
 func TestFailAnswersWithoutAServer(t *testing.T) {
 	w := httptest.NewRecorder()
-	web.Fail(w, httptest.NewRequest("GET", "/x", nil), fault.Dependency("db", depend.ErrBusy))
+	web.Fail(w, httptest.NewRequest("GET", "/x", nil), fault.Dependency("users-db", depend.ErrBusy))
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
 		t.Errorf("have %d %v", w.Code, w.Header())
 	}
