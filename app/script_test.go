@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -257,14 +256,11 @@ func (c *child) signal(ts *testscript.TestScript, name string) {
 }
 
 // exits waits for the end and checks the code, or the signal's name, and how long it took: exits 70 200ms 2s
-// A slow machine may have as much longer as it needs for five bare processes at the same time.
 func (c *child) exits(ts *testscript.TestScript, args []string) {
 	least, err := time.ParseDuration(args[1])
 	ts.Check(err)
 	most, err := time.ParseDuration(args[2])
 	ts.Check(err)
-	slowest := beside()
-	defer slowest()
 	select {
 	case <-c.ended:
 	case <-time.After(patience):
@@ -273,7 +269,6 @@ func (c *child) exits(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("no end within %v:\n%s", patience, c.log())
 	}
 	took := time.Since(c.since)
-	most += 5 * slowest()
 	have := strconv.Itoa(c.cmd.ProcessState.ExitCode())
 	if status := c.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
 		have = status.Signal().String()
@@ -282,29 +277,6 @@ func (c *child) exits(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("want exit %s after %v to %v, have %s after %v:\n%s", args[0], least, most, have, took, c.log())
 	}
 	ts.Logf("exit %s after %v", have, took)
-}
-
-// beside starts and ends a bare process, again and again, until the returned function is called, which tells how long the
-// slowest took: what the machine gives at this moment.
-func beside() (slowest func() time.Duration) {
-	quit, worst := make(chan struct{}), make(chan time.Duration)
-	go func() {
-		var longest time.Duration
-		for {
-			cmd := exec.Command("app", "version")
-			cmd.Env = append(os.Environ(), "GORACE="+noRaceSleep)
-			began := time.Now()
-			_ = cmd.Run()
-			longest = max(longest, time.Since(began))
-			select {
-			case <-quit:
-				worst <- longest
-				return
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
-	}()
-	return sync.OnceValue(func() time.Duration { close(quit); return <-worst })
 }
 
 func (c *child) base(ts *testscript.TestScript) string {

@@ -241,14 +241,6 @@ func (s *stack) kill(signal, text string) {
 	}
 }
 
-// bare measures how long it takes here and now to start and end a container that does nothing.
-func (s *stack) bare() time.Duration {
-	s.t.Helper()
-	began := time.Now()
-	s.docker("run", "--rm", "--entrypoint", "true", image)
-	return time.Since(began)
-}
-
 // restarted waits until the container was started anew, and is healthy, and returns how often docker restarted it.
 func (s *stack) restarted(before string) {
 	s.t.Helper()

@@ -182,16 +182,15 @@ func TestLoggingNeverWaitsForSyslog(t *testing.T) {
 				waits[i] = time.Since(start)
 			}
 			slices.Sort(waits)
-			// With three of four the queue is full. One that waited for a deaf peer would wait for the write's timeout, 5 s.
-			// The rest is a busy machine's.
-			if median := waits[n/2]; median > 20*time.Millisecond || waits[n-1] > 3*time.Second {
-				t.Errorf("half within %v, all within %v", median, waits[n-1])
+			// One that waited for a deaf peer would wait for the write's timeout, 5 s. The rest is a busy machine's.
+			if p99 := waits[n*99/100]; p99 > 20*time.Millisecond || waits[n-1] > 3*time.Second {
+				t.Errorf("99%% within %v, all within %v", p99, waits[n-1])
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 			defer cancel()
 			start := time.Now()
 			l.Close(ctx)
-			if d := time.Since(start); d > 3*time.Second {
+			if d := time.Since(start); d > time.Second {
 				t.Errorf("close took %v", d)
 			}
 			s := l.Stats()
