@@ -25,7 +25,8 @@ const chaosBudget = time.Second
 // openChaos makes the fault injection, with a part in the health. It comes before the sockets and the workers, which
 // are its points.
 func (rt *Runtime) openChaos(ctx context.Context) {
-	rt.Chaos = chaos.New(chaos.Options{Log: rt.Log, Points: rt.faultPoints, Healthy: rt.wellForChaos})
+	rt.Chaos = chaos.New(chaos.Options{Log: rt.Log, Points: rt.faultPoints, Healthy: rt.wellForChaos,
+		Observe: func(point string, kind chaos.Kind) { rt.Telemetry.Strike(point, string(kind)) }})
 	rt.Check("chaos", func() (any, error) { return chaosPart(rt.Chaos.Active()), nil })
 	context.AfterFunc(ctx, rt.Chaos.Close)
 	rt.OnStop("chaos", chaosBudget, func(context.Context) error { rt.Chaos.Close(); return nil })

@@ -96,6 +96,7 @@ func (rt *Runtime) measure(ctx context.Context, put telemetry.Put) {
 	put("monitor_restarts", float64(rt.Settings.Monitor.Restarts))
 	measureWorkers(rt.nanny.Workers(), put)
 	measureDependencies(rt.depends.List(), put)
+	put("chaos_orders_active", float64(len(rt.Chaos.Active())))
 	s := rt.logs.Stats()
 	for reason, n := range map[string]uint64{"dropped": s.Dropped, "suppressed": s.Suppressed, "truncated": s.Truncated} {
 		put("log_lines_lost", float64(n), reason)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/event"
@@ -105,6 +106,15 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 				return err
 			}
 		}
+		if err := rt.Chaos.Declare(chaos.Point{Name: "here", Kinds: []chaos.Kind{chaos.Error}}); err != nil {
+			return err
+		}
+		if _, err := rt.Chaos.Start(chaos.Order{Scope: "here", Kind: chaos.Error, Probability: 1, Reason: "to see it counted", Force: true}); err != nil {
+			return err
+		}
+		if err := rt.Chaos.Hit(rt.Context(), "here"); err == nil {
+			t.Error("want the fault")
+		}
 		// The queue's state is asked for once a second at most: what is counted here is known at once.
 		text = fetch(t, metricsURL.FindStringSubmatch(logs.String())[1])
 		rt.Stop(nil)
@@ -121,6 +131,7 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 	for _, want := range []string{`build_info{commit="",deployment="blue",go="go`, `last_exit_info{code="0",kind="stopped"} 1`, "events_accepted_total 1", "events_processed_total 1",
 		`uncaught_exceptions_total{kind="panic",where="web"} 1`, "queue_available 1", "workers_stalled 0", `zmq_recv_duration_seconds_count{endpoint="inproc://x"} 1`,
 		`dependency_tries_refused_total{dependency="flaky",reason="open"} 1`, `dependency_breaker_changes_total{dependency="flaky",state="open"} 1`, `dependency_breaker_open{dependency="flaky"} 1`,
+		"chaos_orders_active 1", `chaos_strikes_total{kind="error",point="here"} 1`,
 		`client_request_latency_count{destination="partner",origin="base-app"} 1`, `request_count_total{endpoint="/call",method="GET",service="base-app",status="200"} 1`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("want %s", want)

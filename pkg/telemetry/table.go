@@ -55,6 +55,7 @@ const (
 	namePublish        = "event_publish_duration_seconds"
 	nameWait           = "event_wait_seconds"
 	nameHandle         = "event_handle_duration_seconds"
+	nameStrikes        = "chaos_strikes"
 	nameDropped        = "telemetry_dropped"
 	nameFailed         = "telemetry_failures"
 	nameBuild          = "build_info"
@@ -106,6 +107,9 @@ func Metrics() []Metric {
 		{Name: "queue_dead_letters", Kind: Gauge, Meaning: "dead letters that wait for somebody to look at them"},
 		{Name: "queue_lost", Kind: Gauge, Meaning: "events whose record on disk is damaged"},
 		{Name: "queue_available", Kind: Gauge, Meaning: "1 if the queue takes events, else 0"},
+
+		{Name: "chaos_orders_active", Kind: Gauge, Meaning: "orders to make something fail (app ctl chaos) that are active"},
+		{Name: nameStrikes, Kind: Counter, Labels: []string{"point", "kind"}, Meaning: "what they did, by the fault point and the kind of fault: `latency`, `error`, `drop`, `panic`, `stall`, `kill`"},
 
 		{Name: "log_lines_lost", Kind: Counter, Labels: []string{"reason"}, Meaning: "log lines that are not as they were written: `dropped` by syslog, `suppressed` as repeats, `truncated`"},
 		{Name: nameDropped, Kind: Counter, Labels: []string{"exporter"}, Meaning: "what an exporter gave up: spans, data points or lines, since its queue was full or the other side did not take them"},

@@ -151,6 +151,7 @@ func exercise(t testing.TB, tel *Telemetry) {
 		calls.Try(t.Context(), "self", time.Millisecond, err)
 	}
 	calls.Breaker("self", depend.Open)
+	tel.Strike("handler", "latency")
 	e := event.Event{ID: "e1", Delivery: 1, Time: time.Now()}
 	events, end := tel.Publish(t.Context(), []event.Event{e})
 	end("e", nil)
