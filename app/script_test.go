@@ -146,13 +146,22 @@ func breakDown(rt *base.Runtime, order string) error {
 			return errors.Join(err, s.Close())
 		})
 	case "hold a hook":
-		rt.OnStop("holder", time.Second, func(context.Context) error { hangForEver(); return nil })
+		rt.OnStop("holder", time.Second, func(context.Context) error {
+			hangForEverAfter(func() { rt.Log.Info("the hook hangs") })
+			return nil
+		})
 		rt.Log.Info("the victim obeys")
 	}
 	return nil
 }
 
 func hangForEver() { <-make(chan struct{}) }
+
+// hangForEverAfter hangs, too, and stands in the stack already while it tells so.
+func hangForEverAfter(tell func()) {
+	tell()
+	hangForEver()
+}
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
