@@ -59,6 +59,7 @@ type Runtime struct {
 	// certificate returns the one that is shown, nil without TLS; it is nil itself until Serve.
 	certificate func() *x509.Certificate
 	started     bool
+	opening     time.Time // until then the start may take its time
 	checks      []check
 	queue       *queue.Queue // nil until OpenQueue
 }
@@ -208,12 +209,22 @@ func (rt *Runtime) openHeartbeat() {
 	rt.OnStop("heartbeat", heartbeatBudget, func(context.Context) error { cancel(); return <-ended })
 }
 
+// opens tells the monitor that the start opens what has a time of its own: the queue's files after a crash, a cluster that
+// is away. Without that it would take a start for a hang that reads for longer than its patience, again and again.
+func (rt *Runtime) opens(atMost time.Duration) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.opening = time.Now().Add(atMost)
+}
+
 func (rt *Runtime) phase() heartbeat.Phase {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	switch {
 	case rt.life.Closing():
 		return heartbeat.Draining
+	case !rt.started && time.Now().Before(rt.opening):
+		return heartbeat.Opening
 	case !rt.started:
 		return heartbeat.Starting
 	}
