@@ -240,7 +240,7 @@ func (p *program) start() int {
 	}
 	s, build := p.cfg.settings(), ReadBuild()
 	logs, err := logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment,
-		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Out: p.out})
+		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Out: p.out})
 	if err != nil {
 		return p.fail(err)
 	}

@@ -118,7 +118,7 @@ func printStatus(w io.Writer, s status) {
 	}
 	row("log level", s.LogLevel)
 	row("logs", s.Logs)
-	row("log lines lost", fmt.Sprintf("%d dropped by syslog, %d repeats left out, %d cut", s.LogStats.Dropped, s.LogStats.Suppressed, s.LogStats.Truncated))
+	row("log lines lost", fmt.Sprintf("%d dropped by syslog, %d repeats and %d by LOG_SAMPLE left out, %d cut", s.LogStats.Dropped, s.LogStats.Suppressed, s.LogStats.Sampled, s.LogStats.Truncated))
 	var names []string
 	for name, state := range s.Workers {
 		names = append(names, name+" ("+string(state)+")")

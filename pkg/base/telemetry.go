@@ -97,7 +97,7 @@ func (rt *Runtime) measure(ctx context.Context, put telemetry.Put) {
 	measureWorkers(rt.nanny.Workers(), put)
 	measureDependencies(rt.depends.List(), put)
 	s := rt.logs.Stats()
-	for reason, n := range map[string]uint64{"dropped": s.Dropped, "suppressed": s.Suppressed, "truncated": s.Truncated} {
+	for reason, n := range map[string]uint64{"dropped": s.Dropped, "suppressed": s.Suppressed, "sampled": s.Sampled, "truncated": s.Truncated} {
 		put("log_lines_lost", float64(n), reason)
 	}
 	rt.mu.Lock()

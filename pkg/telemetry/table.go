@@ -107,7 +107,7 @@ func Metrics() []Metric {
 		{Name: "queue_lost", Kind: Gauge, Meaning: "events whose record on disk is damaged"},
 		{Name: "queue_available", Kind: Gauge, Meaning: "1 if the queue takes events, else 0"},
 
-		{Name: "log_lines_lost", Kind: Counter, Labels: []string{"reason"}, Meaning: "log lines that are not as they were written: `dropped` by syslog, `suppressed` as repeats, `truncated`"},
+		{Name: "log_lines_lost", Kind: Counter, Labels: []string{"reason"}, Meaning: "log lines that are not as they were written: `dropped` by syslog, `suppressed` as repeats, `sampled` away by LOG_SAMPLE, `truncated`"},
 		{Name: nameDropped, Kind: Counter, Labels: []string{"exporter"}, Meaning: "what an exporter gave up: spans, data points or lines, since its queue was full or the other side did not take them"},
 		{Name: nameFailed, Kind: Counter, Labels: []string{"exporter"}, Meaning: "exports that failed"},
 
