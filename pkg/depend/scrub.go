@@ -18,7 +18,7 @@ const (
 
 var (
 	// A URL in quotes, which can hold spaces where somebody failed to escape them; and one up to what ends it in a text.
-	quotedURL = regexp.MustCompile(`(?i)"[a-z][a-z0-9+.-]*://[^"]*`)
+	quotedURL = regexp.MustCompile(`(?i)"[a-z][a-z0-9+.-]*://[^"]*|'[a-z][a-z0-9+.-]*://[^']*`)
 	anyURL    = regexp.MustCompile("(?i)[a-z][a-z0-9+.-]*://[^\\s\"<>`]*")
 	// user:password@, as in data source names without a scheme.
 	userinfo = regexp.MustCompile(`[^\s:"]+:[^\s"]*@`)
@@ -28,10 +28,13 @@ var (
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}`)
 )
 
-// scrub returns err's text for people whom it can't be kept from: short, on one line, of each URL only scheme and host
-// (user, path and query can be secrets), and nothing that names itself a credential.
-func scrub(err error) string {
-	text := strings.ToValidUTF8(err.Error(), "?")
+// scrub returns err's text as Scrub does, and short.
+func scrub(err error) string { return shorten(Scrub(err.Error())) }
+
+// Scrub returns text for people whom it can't be kept from: on one line, of each URL only scheme and host (user, path and
+// query can be secrets), and nothing that names itself a credential. Of more than 4 KiB only the beginning is returned.
+func Scrub(text string) string {
+	text = strings.ToValidUTF8(text, "?")
 	if len(text) > maxScrubbed { // at a space, so that no half of a URL escapes
 		text = text[:max(0, strings.LastIndexAny(text[:maxScrubbed], " \n"))] + " …"
 	}
@@ -40,13 +43,12 @@ func scrub(err error) string {
 	text = userinfo.ReplaceAllString(text, hidden+"@")
 	text = credential.ReplaceAllString(text, "${1}"+hidden)
 	text = bearer.ReplaceAllString(text, "${1} "+hidden)
-	text = strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, text)
-	return shorten(text)
 }
 
 // scrubURL keeps scheme, host and port of a URL, and the colon of "url: cause", which is not a part of it.
