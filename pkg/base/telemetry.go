@@ -96,6 +96,7 @@ func (rt *Runtime) measure(ctx context.Context, put telemetry.Put) {
 	put("monitor_restarts", float64(rt.Settings.Monitor.Restarts))
 	measureWorkers(rt.nanny.Workers(), put)
 	measureDependencies(rt.depends.List(), put)
+	measureJobs(rt.jobs.List(), put)
 	s := rt.logs.Stats()
 	for reason, n := range map[string]uint64{"dropped": s.Dropped, "suppressed": s.Suppressed, "sampled": s.Sampled, "truncated": s.Truncated} {
 		put("log_lines_lost", float64(n), reason)

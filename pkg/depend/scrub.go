@@ -28,11 +28,8 @@ var (
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}`)
 )
 
-// scrub returns err's text as Scrub does, and short.
-func scrub(err error) string { return shorten(Scrub(err.Error())) }
-
-// Scrub returns text for people whom it can't be kept from: on one line, of each URL only scheme and host (user, path and
-// query can be secrets), and nothing that names itself a credential. Of more than 4 KiB only the beginning is returned.
+// Scrub returns text for people whom it can't be kept from: the first 4 KiB, of each URL only scheme and host (user,
+// path and query can be secrets), and nothing that names itself a credential.
 func Scrub(text string) string {
 	text = strings.ToValidUTF8(text, "?")
 	if len(text) > maxScrubbed { // at a space, so that no half of a URL escapes
@@ -42,13 +39,18 @@ func Scrub(text string) string {
 	text = anyURL.ReplaceAllStringFunc(text, scrubURL)
 	text = userinfo.ReplaceAllString(text, hidden+"@")
 	text = credential.ReplaceAllString(text, "${1}"+hidden)
-	text = bearer.ReplaceAllString(text, "${1} "+hidden)
-	return strings.Map(func(r rune) rune {
+	return bearer.ReplaceAllString(text, "${1} "+hidden)
+}
+
+// scrub returns err's text after Scrub, short and on one line.
+func scrub(err error) string {
+	text := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, text)
+	}, Scrub(err.Error()))
+	return shorten(text)
 }
 
 // scrubURL keeps scheme, host and port of a URL, and the colon of "url: cause", which is not a part of it.

@@ -37,8 +37,8 @@ func PingPolicy() depend.Policy {
 		Total:    2 * time.Minute,
 		Pause:    2 * time.Second,
 		MaxPause: 15 * time.Second,
-		// All pings share it, and each has few tries: one job's wrong address must not keep the others' from being told.
-		Failures: 1000,
+		// When three pings in a row were lost those that follow have one try each, until one arrives.
+		Failures: 18,
 		Cooldown: time.Second,
 	}
 }
@@ -207,7 +207,7 @@ func (p *pinger) note(one ping, err error) {
 	more := p.untold
 	p.told, p.untold = now, 0
 	p.mu.Unlock()
-	p.log.WarnContext(one.ctx, "the ping of a job did not arrive", "job", p.job, "error", depend.Scrub(err.Error()), "more", more)
+	p.log.WarnContext(one.ctx, "the ping of a job did not arrive", "job", p.job, "error", oneLine(err), "more", more)
 }
 
 func (p *pinger) stats() *Pings {

@@ -118,9 +118,9 @@ func TestAPingIsTriedAgainAndNeverHoldsUpTheJob(t *testing.T) {
 		if have.Runs[schedule.Done] != 60 || len(have.Runs) != 1 {
 			t.Errorf("want all runs, have %v", have.Runs)
 		}
-		// Each takes its tries of 10 s and the pauses between; of those that come meanwhile six wait.
-		if p := have.Pings; p.Sent != 0 || p.Failed < 5 || p.Failed+p.Dropped+6+1 != 120 {
-			t.Errorf("want most dropped and all counted, have %+v", p)
+		// One is under way, and six may wait.
+		if p := have.Pings; p.Sent != 0 || p.Failed < 5 || p.Dropped < 5 || p.Failed+p.Dropped > 120 || p.Failed+p.Dropped < 120-1-6 {
+			t.Errorf("want some given up, others dropped and all counted, have %+v", p)
 		}
 		if n := r.log.count(`msg="the ping of a job did not arrive"`); n < 5 || n > 10 {
 			t.Errorf("want it told once a minute at most, have %d", n)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -100,28 +101,33 @@ func (s *Scheduler) begin(ctx context.Context, j *job) (*run, context.CancelFunc
 	return r, cancel
 }
 
-// finish settles a run that has come back.
+// finish ends a run that has come back.
 func (s *Scheduler) finish(ctx context.Context, r *run, err error) {
+	o := Failed
 	switch {
 	case err == nil:
-		s.settle(ctx, r, Done, nil, Waiting)
+		o = Done
 	case ctx.Err() != nil:
-		s.settle(ctx, r, Interrupted, err, Waiting)
+		o = Interrupted
 	case context.Cause(r.ctx) == r.late:
-		s.settle(ctx, r, TimedOut, r.explain(r.afterTimeout(err)), Waiting)
+		o, err = TimedOut, r.explain(r.afterTimeout(err))
 	default:
-		s.settle(ctx, r, Failed, r.explain(err), Waiting)
+		err = r.explain(err)
 	}
+	s.tell(ctx, r, o, err) // before the next run can begin
+	s.record(r, o, err, Waiting)
 }
 
-// giveUp settles a run that doesn't come back. Go can't end its goroutine.
+// giveUp ends a run that doesn't come back, as far as others are concerned. Go can't end its goroutine.
 func (s *Scheduler) giveUp(ctx context.Context, r *run) {
 	where := "its stack could not be found"
 	if mine := stack.Of(Label(r.Name), stack.All()); len(mine) > 0 {
 		where = fmt.Sprintf("goroutine %d [%s]:\n%s", mine[0].ID, mine[0].State, mine[0].Text)
 	}
-	s.settle(ctx, r, TimedOut, &fault.Error{Kind: fault.KindStuck, Op: "job", Subject: r.Name, Stack: []byte(where),
-		Err: fmt.Errorf("it hangs: %w, and %v later it has not come back; its next runs are skipped until it has", r.late, patience)}, Hung)
+	err := &fault.Error{Kind: fault.KindStuck, Op: "job", Subject: r.Name, Stack: []byte(where),
+		Err: fmt.Errorf("it hangs: %w, and %v later it has not come back; its next runs are skipped until it has", r.late, patience)}
+	s.record(r, TimedOut, err, Hung)
+	s.tell(ctx, r, TimedOut, err)
 }
 
 // afterTimeout returns what a job returned when its timeout was over, with that as the reason.
@@ -144,8 +150,8 @@ func (r *run) explain(err error) error {
 	return err
 }
 
-// settle tells everybody how a run ended.
-func (s *Scheduler) settle(ctx context.Context, r *run, o Outcome, err error, next State) {
+// tell tells everybody how a run ended.
+func (s *Scheduler) tell(ctx context.Context, r *run, o Outcome, err error) {
 	guard := fault.Guard{Log: r.log, Closing: func() bool { return ctx.Err() != nil }, Report: s.o.Report}
 	if r.Fatal {
 		guard.End = s.o.Fail
@@ -159,9 +165,7 @@ func (s *Scheduler) settle(ctx context.Context, r *run, o Outcome, err error, ne
 		guard.Handle(r.ctx, Label(r.Name), err)
 	}
 	r.traced(o, err)
-	// Before the state: whoever sees that the run has ended can rely on its ping being on its way.
 	r.pings.send(ping{ctx: r.ctx, kind: kindOf(o, err), run: r.id, said: r.said})
-	s.record(r, o, err, next)
 }
 
 func (s *Scheduler) record(r *run, o Outcome, err error, next State) {
@@ -174,9 +178,12 @@ func (s *Scheduler) record(r *run, o Outcome, err error, next State) {
 	case o == Done:
 		j.success = j.ended
 	case err != nil:
-		j.failure = depend.Scrub(err.Error())
+		j.failure = oneLine(err)
 	}
 }
+
+// oneLine is an error's text for people whom it can't be kept from.
+func oneLine(err error) string { return strings.Join(strings.Fields(depend.Scrub(err.Error())), " ") }
 
 func (s *Scheduler) enter(j *job, state State) {
 	s.mu.Lock()
