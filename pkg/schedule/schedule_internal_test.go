@@ -61,3 +61,17 @@ func FuzzSpec(f *testing.F) {
 		}
 	})
 }
+
+func TestATailIsBoundedInMemoryAndOnTheWire(t *testing.T) {
+	said := &tail{}
+	log := slog.New(said.handler())
+	for range 2000 {
+		log.Info("x", "pwd", 1) // which gets longer when it is hidden
+	}
+	if said.size > maxBody || len(said.lines) > maxBody/20 {
+		t.Errorf("want at most %d bytes kept, have %d in %d lines", maxBody, said.size, len(said.lines))
+	}
+	if n := len(said.text()); n > maxBody || n < maxBody*9/10 {
+		t.Errorf("want nearly %d bytes shown, have %d", maxBody, n)
+	}
+}
