@@ -19,8 +19,8 @@
 // contexts of all runs end, and Run returns when they have: so the shutdown waits for them, and its dump names what it
 // waits for, since the goroutines of a job carry its name.
 //
-// The parser of specs is robfig/cron's. Its runner is not used: it knows no contexts, can't be stopped with the jobs
-// under way, and has no virtual time for tests.
+// The parser of specs, and the search for the next time, are robfig/cron's. Its runner is not used: it gives jobs no
+// context that could tell them of a timeout or the shutdown, and doesn't notice that the clock was set.
 package schedule
 
 import (
