@@ -66,8 +66,8 @@ func (rt *Runtime) faultPoints() []chaos.Point {
 			continue // the nanny watches over what is done here
 		}
 		kinds := workerKinds
-		if s.Name == webWorker || s.Name == metricsWorker {
-			kinds = []chaos.Kind{chaos.Kill} // they pass no point: requests have goroutines of their own
+		if slices.Contains([]string{webWorker, metricsWorker, scheduleWorker}, s.Name) {
+			kinds = []chaos.Kind{chaos.Kill} // they pass no point: requests and jobs have goroutines of their own
 		}
 		list = append(list, chaos.Point{Name: chaos.WorkerPoint(s.Name), Kinds: kinds, Fatal: s.Spare == 0, Vital: s.Spare == 0, Patience: s.Deadline})
 	}

@@ -23,6 +23,7 @@ import (
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/zmq"
@@ -52,6 +53,7 @@ type Runtime struct {
 	life    *lifecycle.Life
 	nanny   *nanny.Nanny
 	depends *depend.Registry
+	jobs    *schedule.Scheduler
 
 	mu     sync.Mutex
 	folder *lifecycle.Folder // nil until it is open
@@ -77,6 +79,7 @@ func newRuntime(s *Settings, build Build, logs *logging.Log, tel *telemetry.Tele
 	rt.nanny = nanny.New(telemetry.NewContext(ctx, tel), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Report: rt.failed("worker"), Fail: func(err error) { rt.life.Stop(err) }})
 	rt.openChaos(ctx)
 	rt.depends = depend.New(depend.Options{Log: rt.Log, Observer: tel.Dependencies(), Fault: rt.Chaos.Hit})
+	rt.jobs = rt.newSchedule()
 	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Observe: tel.Socket(), Fault: rt.Chaos.Step})
 	rt.terminateSockets(ctx)
 	return rt
@@ -304,7 +307,7 @@ func tellEnd(rt *Runtime, e lifecycle.Exit) {
 			attrs = append(attrs, "alive", names)
 		}
 	}
-	rt.logs.TellRepeats() // before the last line, which is the cause, whatever the level
+	rt.logs.TellLeftOut() // before the last line, which is the cause, whatever the level
 	rt.logs.SetLevel(min(rt.logs.Level(), level))
 	rt.Log.Log(context.Background(), level, text, attrs...)
 	ctx, cancel := context.WithTimeout(context.Background(), flushBudget)

@@ -44,7 +44,9 @@ func TestNothingIsOnByDefault(t *testing.T) {
 	own, handled := tel.Handle(ctx, &events[0])
 	handled(Processed, nil)
 	tel.Exception(ctx, "web", errors.New("x"))
-	if changed || own != ctx || events[0].TraceParent != e.TraceParent {
+	jobs, done := tel.Job(ctx, "report", "run")
+	done("done", nil)
+	if changed || jobs != ctx || own != ctx || events[0].TraceParent != e.TraceParent {
 		t.Error("want the event and the context as they were")
 	}
 	_, span := tel.Tracers().Tracer("fork").Start(ctx, "own")
@@ -160,6 +162,8 @@ func exercise(t testing.TB, tel *Telemetry) {
 	sent(nil)
 	_, handled := tel.Handle(t.Context(), &events[0])
 	handled(Retried, errors.New("no"))
+	_, done := tel.Job(t.Context(), "report", "run")
+	done("failed", errors.New("no"))
 	err = tel.Observe(func(_ context.Context, put Put) {
 		for _, m := range Metrics() {
 			_, asked := tel.observed[m.Name]
