@@ -28,10 +28,10 @@ var (
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}`)
 )
 
-// scrub returns err's text for people whom it can't be kept from: short, on one line, of each URL only scheme and host
-// (user, path and query can be secrets), and nothing that names itself a credential.
-func scrub(err error) string {
-	text := strings.ToValidUTF8(err.Error(), "?")
+// Scrub returns text for people whom it can't be kept from: the first 4 KiB, of each URL only scheme and host (user,
+// path and query can be secrets), and nothing that names itself a credential.
+func Scrub(text string) string {
+	text = strings.ToValidUTF8(text, "?")
 	if len(text) > maxScrubbed { // at a space, so that no half of a URL escapes
 		text = text[:max(0, strings.LastIndexAny(text[:maxScrubbed], " \n"))] + " …"
 	}
@@ -39,13 +39,17 @@ func scrub(err error) string {
 	text = anyURL.ReplaceAllStringFunc(text, scrubURL)
 	text = userinfo.ReplaceAllString(text, hidden+"@")
 	text = credential.ReplaceAllString(text, "${1}"+hidden)
-	text = bearer.ReplaceAllString(text, "${1} "+hidden)
-	text = strings.Map(func(r rune) rune {
+	return bearer.ReplaceAllString(text, "${1} "+hidden)
+}
+
+// scrub returns err's text after Scrub, short and on one line.
+func scrub(err error) string {
+	text := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, text)
+	}, Scrub(err.Error()))
 	return shorten(text)
 }
 
