@@ -239,8 +239,12 @@ func (p *program) start() int {
 		return p.fail(err)
 	}
 	s, build := p.cfg.settings(), ReadBuild()
+	alerts, err := newAlerts(s, build)
+	if err != nil {
+		return p.fail(err)
+	}
 	logs, err := logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment,
-		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Out: p.out})
+		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Hear: alerts.Hear, Out: p.out})
 	if err != nil {
 		return p.fail(err)
 	}
@@ -248,7 +252,7 @@ func (p *program) start() int {
 	if err != nil {
 		return p.fail(err)
 	}
-	rt := newRuntime(s, build, logs, tel, p.signals)
+	rt := newRuntime(s, build, logs, tel, alerts, p.signals)
 	exit := rt.life.Run(func(context.Context) error {
 		err := errGoexit
 		defer func() { // also when the app's run panics or ends its goroutine: the hooks are for after the workers
@@ -260,7 +264,12 @@ func (p *program) start() int {
 	})
 	abandonTelemetry(tel)
 	exit.Version, exit.Commit = build.Version, build.Commit
-	lifecycle.Save(func() { rt.saveExit(exit) })
+	lifecycle.Save(func() {
+		told := make(chan struct{})
+		go func() { defer close(told); rt.tellForced(exit) }()
+		rt.saveExit(exit)
+		<-told
+	})
 	lifecycle.Say(func() { tellEnd(rt, exit) })
 	if cause := context.Cause(rt.Context()); fault.Of(cause) == fault.KindConfig {
 		lifecycle.Say(func() { p.fail(cause) })
@@ -284,6 +293,9 @@ func (p *program) body(rt *Runtime, warnings []string) error {
 		return err
 	}
 	if err := rt.openTelemetry(); err != nil {
+		return err
+	}
+	if err := rt.openAlerts(); err != nil {
 		return err
 	}
 	return p.run(rt)

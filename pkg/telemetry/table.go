@@ -108,6 +108,10 @@ func Metrics() []Metric {
 		{Name: "queue_available", Kind: Gauge, Meaning: "1 if the queue takes events, else 0"},
 
 		{Name: "log_lines_lost", Kind: Counter, Labels: []string{"reason"}, Meaning: "log lines that are not as they were written: `dropped` by syslog, `suppressed` as repeats, `truncated`"},
+		{Name: "alerts_sent", Kind: Counter, Labels: []string{"service"}, Meaning: "events, alerts and pings that a service (`sentry`, or `file` without it, `pagerduty`, `webhook`, `telegram`, `cronitor`) has taken, as its answer says"},
+		{Name: "alerts_dropped", Kind: Counter, Labels: []string{"service"}, Meaning: "those that were given up: the queue was full, the service did not want them, or the time to end was over"},
+		{Name: "alerts_suppressed", Kind: Counter, Labels: []string{"service"}, Meaning: "those that were left out of a storm; what follows tells the number"},
+		{Name: "alerts_ignored", Kind: Counter, Labels: []string{"name"}, Meaning: "errors that SENTRY_IGNORE has hidden, by the name there"},
 		{Name: nameDropped, Kind: Counter, Labels: []string{"exporter"}, Meaning: "what an exporter gave up: spans, data points or lines, since its queue was full or the other side did not take them"},
 		{Name: nameFailed, Kind: Counter, Labels: []string{"exporter"}, Meaning: "exports that failed"},
 
