@@ -73,7 +73,7 @@ func (c *crumb) render(redact func(string) string) *sentry.Breadcrumb {
 			b.Category = clip(a.Value.String(), maxTag)
 			continue
 		}
-		b.Data[clip(a.Key, maxKeyName)] = redact(a.Value.String())
+		b.Data[clip(a.Key, maxKeyName)] = hide(redact, a.Key, a.Value.String())
 	}
 	return b
 }

@@ -143,6 +143,14 @@ func shape(text string) string {
 	return b.String()
 }
 
+// hide returns an attribute's value without secrets, and nothing of it if its name says that it is one.
+func hide(redact func(string) string, key, value string) string {
+	if named := key + "=x"; redact(named) != named {
+		return "[redacted]"
+	}
+	return redact(value)
+}
+
 // encode makes the event. Every text is scrubbed here, in the background.
 func (r *reporter) encode(d draft, left uint64) ([]byte, error) {
 	o, redact := r.a.o, r.a.redact
@@ -170,7 +178,7 @@ func (r *reporter) encode(d draft, left uint64) ([]byte, error) {
 	}
 	more := sentry.Context{}
 	for _, a := range d.attrs {
-		more[a.Key] = redact(a.Value.String())
+		more[a.Key] = hide(redact, a.Key, a.Value.String())
 	}
 	if d.hint != "" {
 		more["hint"] = redact(d.hint)

@@ -89,10 +89,12 @@ func (r *reporter) report(ctx context.Context, e *fault.Error, level sentry.Leve
 // reported; what is below becomes part of the events that follow.
 func (a *Alerts) Hear(ctx context.Context, rec slog.Record) {
 	r := a.errors
-	if rec.Level >= slog.LevelError && !fault.IsReported(ctx) && !a.isClosing() {
+	switch {
+	case rec.Level < slog.LevelError:
+		r.crumbs.add(rec)
+	case !fault.IsReported(ctx) && !a.isClosing():
 		r.hear(rec)
 	}
-	r.crumbs.add(rec)
 }
 
 func (r *reporter) hear(rec slog.Record) {
