@@ -123,6 +123,19 @@ func TestErrorRecordsAreEventsByTheirErrorsKind(t *testing.T) {
 	}
 }
 
+func TestWhatWasCapturedIsNoSecondEventWhenItIsLogged(t *testing.T) {
+	s, dsn := sentryServer(t)
+	a, _ := open(t, Options{DSN: dsn})
+	err := fault.Recover("handle", func() error { explode(); return nil })
+	a.Capture(inRequest(t), err)
+	logTo(t, a).ErrorContext(inRequest(t), "event is dead", "error", fmt.Errorf("e1: %w", err))
+	a.Capture(inRequest(t), err)
+	finish(t, a)
+	if have := s.list(); len(have) != 1 || have[0].Tags["kind"] != "panic" || have[0].Tags["request_id"] != "req-1" {
+		t.Errorf("want one event, have %d", len(have))
+	}
+}
+
 func TestARecordWithoutAStackShowsWhoLogged(t *testing.T) {
 	s, dsn := sentryServer(t)
 	a, _ := open(t, Options{DSN: dsn})

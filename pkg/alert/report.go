@@ -125,6 +125,9 @@ func (r *reporter) hear(rec slog.Record) {
 		if !kind.Rule().Report {
 			return
 		}
+		if e, ok := errors.AsType[*fault.Error](err); ok && !e.Claim() {
+			return // it is an event already
+		}
 		d.kind = kind.String()
 		if d.stack == nil {
 			d.stack = fault.Stack(err)
