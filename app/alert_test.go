@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -213,6 +214,37 @@ func TestServicesThatNeverAnswerHoldUpNothing(t *testing.T) {
 	}
 	if !strings.Contains(r.log(), "alerts that were left could not be sent") {
 		t.Errorf("want it told, have\n%s", r.log())
+	}
+}
+
+// An end that had to be forced is told by whoever forces it.
+func TestAForcedEndIsTold(t *testing.T) {
+	s := newSwitchboard(t)
+	r := newRecorder(t, t.TempDir(), append(s.settings(), "LOG_LEVEL=info", "LOG_FORMAT=json", "SHUTDOWN_GRACE=100ms")...)
+	r.path = program(t, "broken")
+	r.start()
+	r.ready()
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Post("http://"+r.addr+"/events", "application/json", strings.NewReader(`{"victim":"ignore the shutdown"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	await(t, "the victim to obey", func() bool { return strings.Contains(r.log(), "the victim obeys") })
+	_ = r.cmd.Process.Signal(syscall.SIGTERM)
+	<-r.ended
+	if code := r.cmd.ProcessState.ExitCode(); code != 70 {
+		t.Errorf("want exit 70, have %d:\n%s", code, r.log())
+	}
+	for _, parts := range [][]string{
+		{"POST /api/42/envelope/", "the end had to be forced", "still alive: victim", `"kind":"unclean"`},
+		{"POST /v2/enqueue", "trigger", "the end had to be forced"},
+		{"POST /bot4711:AAbb/sendMessage", "PROBLEM", "the end had to be forced"},
+		{"GET /p/key/shop?", "state=fail"},
+	} {
+		if s.has(parts...) == "" {
+			t.Errorf("want a call with %q before the end", parts)
+		}
 	}
 }
 
