@@ -96,7 +96,7 @@ type commands struct {
 	} `cmd:"" help:"Ask the running app for its health: exit code 0 is healthy, 1 is not. For probes."`
 	Cleanup struct {
 		Age time.Duration `default:"720h" help:"Remove what is older."`
-	} `cmd:"" help:"Remove old dumps and crash reports from the data folder. For cron: it works when the app is dead, too."`
+	} `cmd:"" help:"Remove old dumps, errors and crash reports from the data folder. For cron: it works when the app is dead, too."`
 	Backup     backupCommands `cmd:"" help:"Back up the queue, prove that a backup can be restored, restore it."`
 	Ctl        ctl            `cmd:"" help:"Talk to the running app through its control socket."`
 	Completion struct {
