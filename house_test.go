@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"pkg/heartbeat": 5,
 	"pkg/telemetry": 5, // it asks pkg/web how a request was answered
 	"pkg/backup":    5,
+	"pkg/schedule":  5,
 	"pkg/alert":     5, // it calls through pkg/web
 	"pkg/base":      6,
 	"app":           7, "docker/e2e/stubborn": 7, "cmd/monitor": 7, "examples/naughty": 7,

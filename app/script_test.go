@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 		"failing":   func() { os.Exit(base.Main(&config{}, runFailing)) },
 		"recording": func() { os.Exit(base.Main(&config{}, runRecording)) },
 		"faulty":    func() { os.Exit(base.Main(&config{}, runFaulty)) },
+		"scheduled": func() { os.Exit(base.Main(&scheduledConfig{}, runScheduled)) },
 	})
 }
 
@@ -146,13 +147,22 @@ func breakDown(rt *base.Runtime, order string) error {
 			return errors.Join(err, s.Close())
 		})
 	case "hold a hook":
-		rt.OnStop("holder", time.Second, func(context.Context) error { hangForEver(); return nil })
+		rt.OnStop("holder", time.Second, func(context.Context) error {
+			hangForEverAfter(func() { rt.Log.Info("the hook hangs") })
+			return nil
+		})
 		rt.Log.Info("the victim obeys")
 	}
 	return nil
 }
 
 func hangForEver() { <-make(chan struct{}) }
+
+// hangForEverAfter hangs, too, and stands in the stack already while it tells so.
+func hangForEverAfter(tell func()) {
+	tell()
+	hangForEver()
+}
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -168,7 +178,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start":  func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).start(ts, args) },
-			"await":  func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).await(ts, args[0]) },
+			"await":  func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).await(ts, args) },
 			"signal": func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).signal(ts, args[0]) },
 			"exits":  func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).exits(ts, args) },
 			"post":   func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).post(ts, args) },
@@ -180,6 +190,8 @@ func TestScripts(t *testing.T) {
 			},
 			"fill": func(ts *testscript.TestScript, _ bool, args []string) { theChild(ts).fill(ts, args[0]) },
 			"get":  func(ts *testscript.TestScript, neg bool, args []string) { theChild(ts).get(ts, neg, args) },
+
+			"record": record,
 		},
 	})
 }
@@ -212,7 +224,7 @@ func (c *child) start(ts *testscript.TestScript, args []string) {
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = c.work, log, log
 	c.cmd.Env = append(os.Environ(), "PWD="+c.work, "GORACE="+noRaceSleep)
 	for _, name := range []string{"WEB_ADDR", "SYSLOG_ADDRESS", "DATA_DIR", "SHUTDOWN_GRACE", "LOG_LEVEL", "LOG_FORMAT", "APP_SAMPLE_EVENT", "HANDLER_TIMEOUT",
-		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "WORKERS", "DEPLOYMENT_ID", "WEB_RATE", "WEB_BURST", "DRAIN_DELAY", "PROGRESS_DEADLINE"} {
+		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "WORKERS", "DEPLOYMENT_ID", "WEB_RATE", "WEB_BURST", "DRAIN_DELAY", "PROGRESS_DEADLINE", "APP_REPORT_SPEC", "APP_REPORT_PING_URL"} {
 		if v := ts.Getenv(name); v != "" {
 			c.cmd.Env = append(c.cmd.Env, name+"="+v)
 		}
@@ -222,25 +234,31 @@ func (c *child) start(ts *testscript.TestScript, args []string) {
 	go func() { _ = c.cmd.Wait(); close(c.ended) }()
 }
 
-func (c *child) log() string {
-	text, _ := os.ReadFile(filepath.Join(c.work, "log"))
+func (c *child) log() string { return c.text("log") }
+
+func (c *child) text(file string) string {
+	text, _ := os.ReadFile(filepath.Join(c.work, file))
 	return string(text)
 }
 
-// await waits until a regular expression matches the log: await 'msg":"started'
-func (c *child) await(ts *testscript.TestScript, pattern string) {
+// await waits until a regular expression matches the log, or another file: await 'msg":"started"' [file]
+func (c *child) await(ts *testscript.TestScript, args []string) {
+	pattern, file := args[0], "log"
+	if len(args) > 1 {
+		file = args[1]
+	}
 	re, err := regexp.Compile(pattern)
 	ts.Check(err)
-	for deadline := time.Now().Add(patience); !re.MatchString(c.log()); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !re.MatchString(c.text(file)); time.Sleep(2 * time.Millisecond) {
 		select {
 		case <-c.ended:
-			if !re.MatchString(c.log()) {
-				ts.Fatalf("the process ended before %s stood in its log:\n%s", pattern, c.log())
+			if !re.MatchString(c.text(file)) {
+				ts.Fatalf("the process ended before %s stood in its %s:\n%s", pattern, file, c.text(file))
 			}
 		default:
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("%s is not in the log after %v:\n%s", pattern, patience, c.log())
+			ts.Fatalf("%s is not in the %s after %v:\n%s", pattern, file, patience, c.text(file))
 		}
 	}
 }
@@ -281,7 +299,7 @@ func (c *child) exits(ts *testscript.TestScript, args []string) {
 
 func (c *child) base(ts *testscript.TestScript) string {
 	if c.url == "" {
-		c.await(ts, `"url":"http`)
+		c.await(ts, []string{`"url":"http`})
 		c.url = regexp.MustCompile(`"url":"([^"]*)"`).FindStringSubmatch(c.log())[1]
 	}
 	return c.url

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ func TestTheDemoRunsOnTheTemplatesLadderAndItsDatabaseIsForOneServiceAlone(t *te
 		t.Fatal(err)
 	}
 	app := compose(t, nil).Services["app"]
-	for name, port := range map[string]string{"service1": "8081", "service2": "8082", "load": ""} {
+	for name, port := range map[string]string{"service1": "81", "service2": "82", "load": ""} {
 		s := with.Services[name]
 		if s.MemLimit != app.MemLimit || !s.ReadOnly || !slices.Equal(s.CapDrop, app.CapDrop) || !slices.Equal(s.SecurityOpt, app.SecurityOpt) || s.PidsLimit != app.PidsLimit {
 			t.Errorf("%s has other rights than the app", name)
@@ -35,8 +36,12 @@ func TestTheDemoRunsOnTheTemplatesLadderAndItsDatabaseIsForOneServiceAlone(t *te
 		if s.Restart != app.Restart || *s.StopGracePeriod != *app.StopGracePeriod || len(s.Entrypoint) > 0 {
 			t.Errorf("%s is not on the template's ladder", name)
 		}
-		if len(s.Ports) != 1 || s.Ports[0].Published != port || s.Ports[0].HostIP != "127.0.0.1" || s.Ports[0].Target != 8080 {
-			t.Errorf("%s: want port %s of the loopback address, have %v", name, port, s.Ports)
+		var ports []string
+		for _, p := range s.Ports {
+			ports = append(ports, fmt.Sprintf("%s:%s:%d", p.HostIP, p.Published, p.Target))
+		}
+		if want := []string{"127.0.0.1:80" + port + ":8080", "127.0.0.1:94" + port + ":9464"}; !slices.Equal(ports, want) {
+			t.Errorf("%s: want the ports %v, have %v", name, want, ports)
 		}
 		if len(s.Volumes) != 1 || s.Volumes[0].Source != name || s.Volumes[0].Target != app.Volumes[0].Target {
 			t.Errorf("%s: want a data folder of its own, have %v", name, s.Volumes)

@@ -171,7 +171,19 @@ type answer struct {
 
 func (s *service) ask(t *testing.T, method, path, body string, header ...string) answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(body))
+	return s.askURL(t, method, s.url+path, body, header...)
+}
+
+// metrics are what Prometheus is told, with exemplars.
+func (s *service) metrics(t *testing.T) string {
+	t.Helper()
+	url := s.find(t, "where its metrics are", func(l line) bool { return l.Message == "serving metrics" }).URL
+	return s.askURL(t, "GET", url, "", "Accept: application/openmetrics-text; version=1.0.0").body
+}
+
+func (s *service) askURL(t *testing.T, method, url, body string, header ...string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +194,7 @@ func (s *service) ask(t *testing.T, method, path, body string, header ...string)
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		t.Fatalf("%s %s %s: %v", s.name, method, path, err)
+		t.Fatalf("%s %s %s: %v", s.name, method, url, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)

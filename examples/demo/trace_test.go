@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -94,7 +95,7 @@ func TestOneRequestIsOneTraceOfSixSpansAndEachLineHasItsID(t *testing.T) {
 	dir := build(t)
 	db, traces := newDatabase(t), collect(t)
 	db.start(t)
-	otel := []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.url, "OTEL_METRICS_EXPORTER=none", "OTEL_BSP_SCHEDULE_DELAY=50"}
+	otel := []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.url, "OTEL_METRICS_EXPORTER=none", "OTEL_BSP_SCHEDULE_DELAY=50", "METRICS_ADDR=127.0.0.1:0"}
 	service2 := start(t, dir, "service2", append(otel, "APP_DATABASE_URL="+db.url)...)
 	service1 := start(t, dir, "service1", append(otel, "APP_SERVICE2_URL="+service2.url)...)
 	eventually(t, "service2 is ready", func() bool { return service2.get(t, "/readyz") == 200 })
@@ -113,6 +114,19 @@ func TestOneRequestIsOneTraceOfSixSpansAndEachLineHasItsID(t *testing.T) {
 	}
 	const want = "service1: GET /{$} > service1: service2 > service1: GET > service2: GET /{$} > service2: users-db > service2: SELECT users"
 	eventually(t, "the trace is "+want, func() bool { return traces.path(id) == want })
+
+	// The metrics of both lead to it: each latency names the trace of a request that took so long.
+	for s, series := range map[*service][]string{
+		service1: {`request_latency_seconds_bucket{endpoint="/{$}",service="service1",`, `client_request_latency_bucket{destination="service2",origin="service1",`},
+		service2: {`request_latency_seconds_bucket{endpoint="/{$}",service="service2",`, `dependency_try_duration_seconds_bucket{dependency="users-db",outcome="done",`},
+	} {
+		text := s.metrics(t)
+		for _, one := range series {
+			if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(one) + `.* # \{.*trace_id="` + id + `".*\}`).MatchString(text) {
+				t.Errorf("%s: want %s…} with the trace's id %s, have\n%s", s.name, one, id, text)
+			}
+		}
+	}
 
 	// The caller's trace goes on.
 	const theirs = "0af7651916cd43dd8448eb211c80319c"

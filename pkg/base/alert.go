@@ -22,6 +22,7 @@ import (
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/nanny"
+	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/worker"
@@ -56,8 +57,8 @@ type alertSettings struct {
 const (
 	// lookEvery is the time between two looks at what may be a problem: soon enough for a person, and next to nothing.
 	lookEvery = 2 * time.Second
-	// pingEvery is how often Cronitor is told; it bills and judges by the minute.
-	pingEvery = time.Minute
+	// pingEvery is how often Cronitor is told, which judges by the minute; pingTime is far more than that takes.
+	pingEvery, pingTime = "@every 1m", 10 * time.Second
 	// steady is how long a new process must have lived before a problem of the last one counts as over: an app that dies
 	// within seconds, again and again, is one incident.
 	steady = 5 * time.Second
@@ -109,8 +110,11 @@ func (rt *Runtime) openAlerts() error {
 	}
 	rt.alerts.Send(alert.Alert{Key: "start", Summary: text})
 	rt.alerts.Ping(alert.Ping{State: "run", Message: text})
-	if rt.alerts.Watched() || rt.alerts.Pinged() {
+	if rt.alerts.Watched() {
 		rt.Go("alerts", rt.watch, nanny.Restart(3, time.Minute))
+	}
+	if rt.alerts.Pinged() {
+		rt.Schedule(schedule.Job{Name: "nanny-report", Spec: pingEvery, Timeout: pingTime, Do: func(ctx context.Context, _ *slog.Logger) error { return rt.pingWorkers(ctx) }})
 	}
 	return nil
 }
@@ -251,7 +255,7 @@ func (rt *Runtime) statusLine() string {
 	return strings.Join(append(lines, h.Problems...), "\n")
 }
 
-// watch looks for problems, and for their ends, until ctx ends, and tells Cronitor each minute how the workers are.
+// watch looks for problems, and for their ends, until ctx ends.
 func (rt *Runtime) watch(ctx context.Context) error {
 	place := "between looks"
 	self := worker.FromContext(ctx)
@@ -260,15 +264,8 @@ func (rt *Runtime) watch(ctx context.Context) error {
 	if rt.problems.lastRun.Key != "" {
 		rt.problem(rt.problems.lastRun)
 	}
-	var pinged time.Time
 	for {
 		rt.look()
-		if time.Since(pinged) >= pingEvery {
-			pinged = time.Now()
-			if err := rt.pingWorkers(ctx); err != nil {
-				return err
-			}
-		}
 		self.Park(&place)
 		select {
 		case <-look.C:
@@ -280,7 +277,7 @@ func (rt *Runtime) watch(ctx context.Context) error {
 	}
 }
 
-// pingWorkers tells Cronitor how the workers are. It is a job, and never blocks.
+// pingWorkers tells Cronitor how the workers are. It never blocks.
 func (rt *Runtime) pingWorkers(context.Context) error {
 	p := alert.Ping{State: "ok", Counting: true}
 	var missing []string

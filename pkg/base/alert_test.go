@@ -44,7 +44,7 @@ func newTold(t *testing.T) *told {
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		s.mu.Lock()
-		s.text += r.Method + " " + r.URL.Path + " " + string(body) + "\n"
+		s.text += r.Method + " " + r.URL.RequestURI() + " " + string(body) + "\n"
 		s.mu.Unlock()
 		if r.URL.Path == "/v2/enqueue" {
 			_, _ = io.WriteString(w, `{"status":"success"}`)
@@ -172,6 +172,28 @@ func TestAFailuresPageAndItsFeedbackLeadToOneEvent(t *testing.T) {
 	}
 	if strings.Contains(s.String(), `"value":"dependency: db`) {
 		t.Errorf("want no noise about a dependency, have\n%s", s)
+	}
+}
+
+// Cronitor hears of the start, of who is missing, and of the end; the report of each minute is a job.
+func TestCronitorHearsHowTheWorkersAre(t *testing.T) {
+	s := newTold(t)
+	code, _, _ := call(t, func(rt *Runtime) error {
+		rt.Go("sound", func(ctx context.Context) error { <-ctx.Done(); return nil })
+		s.await(t, `GET /p/key/shop\?.*state=run`)
+		if list := rt.jobs.List(); list[0].Name != "nanny-report" || list[0].Spec != "@every 1m" {
+			t.Errorf("want the report as a job, have %+v", list)
+		}
+		_ = rt.pingWorkers(rt.Context())
+		s.await(t, `metric=count%3A[0-9]+&metric=error_count%3A0&msg=[0-9]+\+workers&state=ok`)
+		rt.Go("broken", func(context.Context) error { return errors.New("out of order") })
+		<-rt.Context().Done()
+		_ = rt.pingWorkers(rt.Context())
+		return rt.Wait()
+	}, []string{"CRONITOR_API_KEY=key", "CRONITOR_MONITOR_KEY=shop", "CRONITOR_URL=" + s.URL})
+	s.await(t, `metric=error_count%3A1&msg=1\+of\+[0-9]+\+workers\+are\+missing%3A\+broken\+is\+dead&state=fail`)
+	if last := s.String()[strings.LastIndex(s.String(), "GET "):]; code != 1 || !regexp.MustCompile(`msg=[^&]*out\+of\+order&state=fail`).MatchString(last) {
+		t.Errorf("want the end told last, have %d and %s", code, last)
 	}
 }
 

@@ -95,7 +95,7 @@ type commands struct {
 		Timeout time.Duration `default:"3s" help:"How long to wait for the answer."`
 	} `cmd:"" help:"Ask the running app for its health: exit code 0 is healthy, 1 is not. For probes."`
 	Cleanup struct {
-		Age time.Duration `default:"720h" help:"Remove what is older."`
+		Age time.Duration `default:"${age}" help:"Remove what is older."`
 	} `cmd:"" help:"Remove old dumps, errors and crash reports from the data folder. For cron: it works when the app is dead, too."`
 	Backup     backupCommands `cmd:"" help:"Back up the queue, prove that a backup can be restored, restore it."`
 	Ctl        ctl            `cmd:"" help:"Talk to the running app through its control socket."`
@@ -162,7 +162,8 @@ func (p *program) parse(c *commands) (command string, err error) {
 
 func (p *program) parser(c *commands) (*kong.Kong, error) {
 	parser, err := kong.New(c, kong.Name("app"), kong.Description("A container application that stays up. Settings come from the environment: app config lists them."),
-		kong.Writers(p.out, p.err), kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError())
+		kong.Writers(p.out, p.err), kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError(),
+		kong.Vars{"age": keepFor.String()})
 	if err != nil {
 		return nil, fmt.Errorf("command line: %w", err)
 	}
@@ -244,7 +245,7 @@ func (p *program) start() int {
 		return p.fail(err)
 	}
 	logs, err := logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment,
-		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Hear: alerts.Hear, Out: p.out})
+		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Hear: alerts.Hear, Out: p.out})
 	if err != nil {
 		return p.fail(err)
 	}
@@ -298,5 +299,6 @@ func (p *program) body(rt *Runtime, warnings []string) error {
 	if err := rt.openAlerts(); err != nil {
 		return err
 	}
+	rt.openSchedule()
 	return p.run(rt)
 }

@@ -134,6 +134,23 @@ func TestARefusedStartIsRemembered(t *testing.T) {
 	}
 }
 
+func TestASampleOfTheLogIsTakenOnRequest(t *testing.T) {
+	for setting, want := range map[string]int{"LOG_SAMPLE=0": 100, "LOG_SAMPLE=10": 10 + 9} {
+		code, out, _ := call(t, func(rt *Runtime) error {
+			for i := range 100 {
+				rt.Log.Info("hello", "n", i)
+			}
+			return nil
+		}, []string{setting})
+		if have := strings.Count(out, `"msg":"hello"`); code != 0 || have != want {
+			t.Errorf("%s: want %d lines, have %d", setting, want, have)
+		}
+		if told := strings.Contains(out, `"line":"hello","count":81}`); told != (want < 100) {
+			t.Errorf("%s: want what was left out told at the end, have %t", setting, told)
+		}
+	}
+}
+
 func TestTwoWorkersOfOneNameEndTheProcess(t *testing.T) {
 	code, _, _ := call(t, func(rt *Runtime) error {
 		wait := func(ctx context.Context) error { <-ctx.Done(); return nil }

@@ -25,7 +25,8 @@ const chaosBudget = time.Second
 // openChaos makes the fault injection, with a part in the health. It comes before the sockets and the workers, which
 // are its points.
 func (rt *Runtime) openChaos(ctx context.Context) {
-	rt.Chaos = chaos.New(chaos.Options{Log: rt.Log, Points: rt.faultPoints, Healthy: rt.wellForChaos})
+	rt.Chaos = chaos.New(chaos.Options{Log: rt.Log, Points: rt.faultPoints, Healthy: rt.wellForChaos,
+		Observe: func(point string, kind chaos.Kind) { rt.Telemetry.Strike(point, string(kind)) }})
 	rt.Check("chaos", func() (any, error) { return chaosPart(rt.Chaos.Active()), nil })
 	context.AfterFunc(ctx, rt.Chaos.Close)
 	rt.OnStop("chaos", chaosBudget, func(context.Context) error { rt.Chaos.Close(); return nil })
@@ -65,8 +66,8 @@ func (rt *Runtime) faultPoints() []chaos.Point {
 			continue // the nanny watches over what is done here
 		}
 		kinds := workerKinds
-		if s.Name == webWorker || s.Name == metricsWorker {
-			kinds = []chaos.Kind{chaos.Kill} // they pass no point: requests have goroutines of their own
+		if slices.Contains([]string{webWorker, metricsWorker, scheduleWorker}, s.Name) {
+			kinds = []chaos.Kind{chaos.Kill} // they pass no point: requests and jobs have goroutines of their own
 		}
 		list = append(list, chaos.Point{Name: chaos.WorkerPoint(s.Name), Kinds: kinds, Fatal: s.Spare == 0, Vital: s.Spare == 0, Patience: s.Deadline})
 	}

@@ -26,6 +26,7 @@ type ctl struct {
 
 	Workers      struct{} `cmd:"" help:"Each worker: what it does, since when, how often it was restarted."`
 	Sockets      struct{} `cmd:"" help:"Each open socket: whose, and where in the code it was made."`
+	Jobs         struct{} `cmd:"" help:"Each job: when it runs, how its last run ended, when the next one is."`
 	Dependencies struct{} `cmd:"" help:"Each dependency: how it is, since when, its breaker, its last error."`
 	Loglevel     struct {
 		Level string `arg:"" optional:"" help:"debug, info, warn or error; without one, the present level is shown."`
@@ -62,6 +63,8 @@ func (p *program) ask(command string, c *commands) error {
 		return get(ctx, p, client, c.Ctl.JSON, "/workers", printWorkers)
 	case "ctl sockets":
 		return get(ctx, p, client, c.Ctl.JSON, "/sockets", printSockets)
+	case "ctl jobs":
+		return get(ctx, p, client, c.Ctl.JSON, "/jobs", printJobs)
 	case "ctl dependencies":
 		return get(ctx, p, client, c.Ctl.JSON, "/dependencies", printDependencies)
 	case "ctl loglevel":
@@ -118,7 +121,7 @@ func printStatus(w io.Writer, s status) {
 	}
 	row("log level", s.LogLevel)
 	row("logs", s.Logs)
-	row("log lines lost", fmt.Sprintf("%d dropped by syslog, %d repeats left out, %d cut", s.LogStats.Dropped, s.LogStats.Suppressed, s.LogStats.Truncated))
+	row("log lines lost", fmt.Sprintf("%d dropped by syslog, %d repeats and %d by LOG_SAMPLE left out, %d cut", s.LogStats.Dropped, s.LogStats.Suppressed, s.LogStats.Sampled, s.LogStats.Truncated))
 	var names []string
 	for name, state := range s.Workers {
 		names = append(names, name+" ("+string(state)+")")

@@ -151,6 +151,7 @@ func (rt *Runtime) commands(s *control.Server) {
 	answer("GET /status", func(*http.Request) (any, error) { return rt.status(), nil })
 	answer("GET /workers", func(*http.Request) (any, error) { return rt.nanny.Workers(), nil })
 	answer("GET /dependencies", func(*http.Request) (any, error) { return rt.depends.List(), nil })
+	answer("GET /jobs", func(*http.Request) (any, error) { return rt.jobs.List(), nil })
 	answer("GET /sockets", func(*http.Request) (any, error) { return rt.ZMQ.Sockets(), nil })
 	answer("GET /loglevel", func(*http.Request) (any, error) { return rt.level(), nil })
 	answer("POST /loglevel", func(r *http.Request) (any, error) { return rt.setLevel(r.Body) })
@@ -194,6 +195,7 @@ func (rt *Runtime) setLevel(body io.Reader) (any, error) {
 func (rt *Runtime) sections() []lifecycle.Section {
 	return []lifecycle.Section{
 		{Name: "workers", Items: func(all []stack.Goroutine) []lifecycle.Item { return workerItems(rt.nanny.Workers(), all) }},
+		{Name: "jobs", Items: func(all []stack.Goroutine) []lifecycle.Item { return jobItems(rt.jobs.List(), all) }},
 		{Name: "sockets", Items: func([]stack.Goroutine) []lifecycle.Item { return socketItems(rt.ZMQ.Sockets()) }},
 		{Name: "health", Items: func([]stack.Goroutine) []lifecycle.Item { return rt.healthItems() }},
 	}

@@ -27,8 +27,9 @@ const queueBudget = 5 * time.Second
 // have ended. It waits for a cluster, until the shutdown at most.
 func (rt *Runtime) OpenQueue(inFlight int) (*Events, error) {
 	s := &rt.Settings.Queue
+	defer rt.opens(0)
 	q, err := queue.Open(rt.Context(), queue.Options{Dir: queueDir(rt.Settings), URL: s.URL, Credentials: s.Credentials,
-		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log, Fault: rt.queueFault})
+		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log, Opening: rt.opens, Fault: rt.queueFault})
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/zmq"
@@ -55,6 +56,7 @@ type Runtime struct {
 	life    *lifecycle.Life
 	nanny   *nanny.Nanny
 	depends *depend.Registry
+	jobs    *schedule.Scheduler
 	alerts  *alert.Alerts
 	// problems are those that people were told of.
 	problems problems
@@ -65,6 +67,7 @@ type Runtime struct {
 	// certificate returns the one that is shown, nil without TLS; it is nil itself until Serve.
 	certificate func() *x509.Certificate
 	started     bool
+	opening     time.Time // until then the start may take its time
 	checks      []check
 	queue       *queue.Queue // nil until OpenQueue
 	flushes     []func(context.Context)
@@ -83,6 +86,7 @@ func newRuntime(s *Settings, build Build, logs *logging.Log, tel *telemetry.Tele
 	rt.nanny = nanny.New(telemetry.NewContext(ctx, tel), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Report: rt.failed("worker"), Fail: func(err error) { rt.life.Stop(err) }})
 	rt.openChaos(ctx)
 	rt.depends = depend.New(depend.Options{Log: rt.Log, Observer: tel.Dependencies(), Fault: rt.Chaos.Hit})
+	rt.jobs = rt.newSchedule()
 	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Observe: tel.Socket(), Fault: rt.Chaos.Step})
 	rt.terminateSockets(ctx)
 	return rt
@@ -244,12 +248,22 @@ func (rt *Runtime) openHeartbeat() {
 	rt.OnStop("heartbeat", heartbeatBudget, func(context.Context) error { cancel(); return <-ended })
 }
 
+// opens tells the monitor that the start opens what has a time of its own: the queue's files after a crash, a cluster that
+// is away. Without that it would take a start for a hang that reads for longer than its patience, again and again.
+func (rt *Runtime) opens(atMost time.Duration) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.opening = time.Now().Add(atMost)
+}
+
 func (rt *Runtime) phase() heartbeat.Phase {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	switch {
 	case rt.life.Closing():
 		return heartbeat.Draining
+	case !rt.started && time.Now().Before(rt.opening):
+		return heartbeat.Opening
 	case !rt.started:
 		return heartbeat.Starting
 	}
@@ -330,7 +344,7 @@ func tellEnd(rt *Runtime, e lifecycle.Exit) {
 			attrs = append(attrs, "alive", names)
 		}
 	}
-	rt.logs.TellRepeats() // before the last line, which is the cause, whatever the level
+	rt.logs.TellLeftOut() // before the last line, which is the cause, whatever the level
 	rt.logs.SetLevel(min(rt.logs.Level(), level))
 	rt.Log.Log(context.Background(), level, text, attrs...)
 	ctx, cancel := context.WithTimeout(context.Background(), flushBudget)

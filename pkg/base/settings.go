@@ -24,6 +24,7 @@ type Settings struct {
 	Log struct {
 		Level  slog.Level `envconfig:"LOG_LEVEL" default:"info" oneof:"debug info warn error" desc:"what is logged once the start is complete; until then it is debug, and SIGHUP switches to debug and back"`
 		Format string     `envconfig:"LOG_FORMAT" default:"auto" oneof:"auto console json" desc:"auto means console on a terminal and json elsewhere"`
+		Sample int        `envconfig:"LOG_SAMPLE" default:"0" min:"0" max:"1000000" desc:"thins out lines below WARN: of those with the same message the first 100 in a minute are written, and then each hundredth, if it is 100; the number of the others is logged each minute. 0 writes all. Too small and what led to a failure isn't there"`
 	} `group:"LOG"`
 	Syslog struct {
 		Address string `envconfig:"SYSLOG_ADDRESS" desc:"a copy of each line goes to udp://host:514, tcp://host:601 or unix:///dev/log; empty means /dev/log if it is a socket, off means nowhere"`

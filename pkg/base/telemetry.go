@@ -99,8 +99,10 @@ func (rt *Runtime) measure(ctx context.Context, put telemetry.Put) {
 	measureWorkers(rt.nanny.Workers(), put)
 	measureDependencies(rt.depends.List(), put)
 	measureAlerts(rt.alerts, put)
+	put("chaos_orders_active", float64(len(rt.Chaos.Active())))
+	measureJobs(rt.jobs.List(), put)
 	s := rt.logs.Stats()
-	for reason, n := range map[string]uint64{"dropped": s.Dropped, "suppressed": s.Suppressed, "truncated": s.Truncated} {
+	for reason, n := range map[string]uint64{"dropped": s.Dropped, "suppressed": s.Suppressed, "sampled": s.Sampled, "truncated": s.Truncated} {
 		put("log_lines_lost", float64(n), reason)
 	}
 	rt.mu.Lock()

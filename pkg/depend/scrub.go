@@ -18,7 +18,7 @@ const (
 
 var (
 	// A URL in quotes, which can hold spaces where somebody failed to escape them; and one up to what ends it in a text.
-	quotedURL = regexp.MustCompile(`(?i)"[a-z][a-z0-9+.-]*://[^"]*`)
+	quotedURL = regexp.MustCompile(`(?i)"[a-z][a-z0-9+.-]*://[^"]*|'[a-z][a-z0-9+.-]*://[^']*`)
 	anyURL    = regexp.MustCompile("(?i)[a-z][a-z0-9+.-]*://[^\\s\"<>`]*")
 	// user:password@, as in data source names without a scheme.
 	userinfo = regexp.MustCompile(`[^\s:"]+:[^\s"]*@`)

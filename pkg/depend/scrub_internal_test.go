@@ -19,6 +19,7 @@ func TestNoSecretIsShown(t *testing.T) {
 		"https://api.example/bots3cret/sendMessage":                            "https://api.example",
 		"postgres://app:s3/cr#et@db/x failed":                                  "postgres://[redacted] failed",
 		`parse "postgres://app:s3 cret@db/x": invalid userinfo`:                `parse "postgres://db": invalid userinfo`,
+		`parse 'postgres://app:s3 cret@db/x': invalid userinfo`:                `parse 'postgres://db': invalid userinfo`,
 		"open app:s3cret@tcp(db:3306)/x":                                       "open [redacted]@tcp(db:3306)/x",
 		"host=db user=app password=s3cret sslmode=off":                         "host=db user=app password=[redacted] sslmode=off",
 		`{"api_key": "s3cret with a space", "x": 1}`:                           `{"api_key": [redacted], "x": 1}`,

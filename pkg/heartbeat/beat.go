@@ -26,6 +26,7 @@ type Phase string
 // The phases.
 const (
 	Starting Phase = "starting"
+	Opening  Phase = "opening" // still starting: it opens its data, which has a time of its own
 	Running  Phase = "running"
 	Draining Phase = "draining" // on its way down: whether work gets on is not judged any more
 )
@@ -79,7 +80,7 @@ func Parse(msg []byte) (Beat, error) {
 	n, e2 := number(fields[1], "n=", 64)
 	phase, isPhase := bytes.CutPrefix(fields[2], []byte("phase="))
 	b := Beat{PID: int(pid), N: n, Phase: Phase(phase)}
-	known := b.Phase == Starting || b.Phase == Running || b.Phase == Draining
+	known := b.Phase == Starting || b.Phase == Opening || b.Phase == Running || b.Phase == Draining
 	if e1 != nil || e2 != nil || pid == 0 || !isPhase || !known {
 		return Beat{}, fmt.Errorf("heartbeat: parse: %w: %q", errMalformed, msg)
 	}

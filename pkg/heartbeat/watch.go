@@ -52,7 +52,7 @@ func (w *Watch) Start(now time.Time, pid int) {
 // Beat takes a beat and returns whether it counts: it tells the program's pid, or none as long as the program has
 // not told its own. It ends the time for the start, unless it is nobody's and comes within the first Timeout: it may be
 // the last of the program before, still in the socket. One that says that the program is starting changes no deadline:
-// a start that hangs is found when its time is over.
+// a start that hangs is found when its time is over. One that says that it opens its data begins that time anew.
 func (w *Watch) Beat(now time.Time, b Beat) bool {
 	if b.PID != w.pid && (b.PID != 0 || w.named) {
 		return false
@@ -64,6 +64,10 @@ func (w *Watch) Beat(now time.Time, b Beat) bool {
 		return true
 	}
 	w.missed, w.forgiven = 0, 0
+	if b.Phase == Opening {
+		w.deadline = now.Add(w.Startup)
+		return true
+	}
 	next := now.Add(w.Timeout)
 	early := b.PID == 0 && now.Sub(w.started) < w.Timeout
 	if !early || next.After(w.started.Add(w.Startup)) {

@@ -44,6 +44,9 @@ func TestWatch(t *testing.T) {
 		{"a start that goes on and on is found when its time is over", []step{
 			beat(1*sec, pid, heartbeat.Starting, true), beat(1900*ms, pid, heartbeat.Starting, true), tick(2*sec, heartbeat.Missed),
 			beat(2500*ms, pid, heartbeat.Starting, true), tick(3*sec, heartbeat.Hung)}},
+		{"one that opens its data has the time for the start after it", []step{
+			beat(1900*ms, pid, heartbeat.Opening, true), tick(2*sec, heartbeat.Fine), beat(3800*ms, pid, heartbeat.Opening, true),
+			beat(4*sec, pid, heartbeat.Starting, true), tick(5800*ms-1, heartbeat.Fine), tick(5800*ms, heartbeat.Missed), tick(6800*ms, heartbeat.Hung)}},
 		{"one that says running does", []step{
 			beat(1*ms, pid, heartbeat.Running, true), tick(1*sec+1*ms, heartbeat.Missed), tick(2*sec+1*ms, heartbeat.Hung)}},
 		{"another program's beats don't count", []step{

@@ -35,6 +35,9 @@ func BenchmarkJSON(b *testing.B)       { bench(b, logging.Options{Format: "json"
 func BenchmarkConsole(b *testing.B)    { bench(b, logging.Options{Format: "console"}, different) }
 func BenchmarkDisabled(b *testing.B)   { bench(b, logging.Options{Format: "json"}, debug) }
 func BenchmarkSuppressed(b *testing.B) { bench(b, logging.Options{Format: "json"}, same) }
+func BenchmarkSampled(b *testing.B) {
+	bench(b, logging.Options{Format: "json", Sample: 1000}, different)
+}
 
 func BenchmarkJSONAndSyslog(b *testing.B) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")

@@ -30,7 +30,7 @@ func Attrs(ctx context.Context) []slog.Attr {
 }
 
 // front is the handler that users hold. It decides what is logged, and gives each record what it says about its
-// origin; the outputs behind it take flat records and know nothing of levels, contexts and repeats.
+// origin; the outputs behind it take flat records and know nothing of levels, contexts, samples and repeats.
 type front struct {
 	log   *Log
 	scope scope
@@ -39,6 +39,9 @@ type front struct {
 func (h *front) Enabled(_ context.Context, level slog.Level) bool { return level >= h.log.min.Level() }
 
 func (h *front) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level < slog.LevelWarn && !h.log.sampling.pass(r.Level, r.Message, noWorker, nil) {
+		return nil // before anything is made of it: what is left out shall cost little
+	}
 	var store [16]slog.Attr // most records have fewer
 	list := append(store[:0], slog.String(workerKey, workerName(ctx)))
 	list = putAll(list, Attrs(ctx))
@@ -49,7 +52,7 @@ func (h *front) Handle(ctx context.Context, r slog.Record) error {
 		list = putAll(list, h.scope.collect(r))
 	}
 	list = putHint(list)
-	if r.Level < slog.LevelError && !h.log.repeats.pass(r.Level, r.Message, list) {
+	if r.Level < slog.LevelError && !h.log.repeats.pass(r.Level, r.Message, list[0].Value.String(), list) {
 		return nil
 	}
 	flat := slog.NewRecord(r.Time, r.Level, r.Message, 0)

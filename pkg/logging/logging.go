@@ -1,15 +1,16 @@
 // Package logging is where the lines of the whole process go: log/slog in front, a console or JSON line on
 // standard output, and syslog in addition where it is wanted.
 //
-//	slog.Logger ─► level ─► worker, context and hint ─► repeats ─┬─► Hear
-//	                                                             ├─► console or JSON ─► Out
-//	                                                             └─► RFC 5424 ─► queue ─► syslog (background)
+//	slog.Logger ─► level ─► sample ─► worker, context and hint ─► repeats ─┬─► Hear
+//	                                                                       ├─► console or JSON ─► Out
+//	                                                                       └─► RFC 5424 ─► queue ─► syslog (background)
 //
 // What it promises: each record is one line of at most 4 KiB, whatever is in it; each line says which app and
 // worker it is from; in JSON and syslog also from which device, version, commit and deployment. A top-level key
 // stands once in a line: the later attribute wins, and one that is called like a field of ours gets a trailing
 // underscore (version_). Logging never waits for syslog, and what syslog does not get is counted. A line that
-// repeats is told once with its number; errors are never left out.
+// repeats is told once with its number; errors are never left out. With Options.Sample only some of the lines below
+// WARN pass, and how many did not is told.
 //
 // What it does not do: hide secrets (give such a type a LogValue method), rotate or write files (the one who
 // reads standard output does), or protect the caller from a standard output that nobody reads: that write blocks.
@@ -50,18 +51,24 @@ type Options struct {
 	// makes reports of errors. It must not block, and not log. Nil: nobody.
 	Hear func(context.Context, slog.Record)
 
+	// Sample thins out what is logged below WARN: of the lines with the same level and message, whatever their attributes,
+	// so many in each minute pass, and beyond that one in so many. The number of the others is told when the minute ends.
+	// 0 lets all pass.
+	Sample int
+
 	Out io.Writer // nil means os.Stdout. A terminal gets colours, unless NO_COLOR is set or TERM is dumb
 }
 
 // Log owns the outputs. Its methods may be called from any goroutine.
 type Log struct {
-	logger  *slog.Logger
-	out     slog.Handler // Out alone
-	all     slog.Handler // Out and syslog
-	hear    func(context.Context, slog.Record)
-	repeats *repeats
-	syslog  *sender // nil without syslog
-	outputs string
+	logger   *slog.Logger
+	out      slog.Handler // Out alone
+	all      slog.Handler // Out and syslog
+	hear     func(context.Context, slog.Record)
+	sampling *thinner // nil without
+	repeats  *thinner
+	syslog   *sender // nil without syslog
+	outputs  string
 
 	min        slog.LevelVar // the level in force
 	mu         sync.Mutex    // guards the two below
@@ -104,7 +111,8 @@ func New(o Options) (*Log, error) {
 		l.syslog = newSender(address.String(), address.dial, l.notice)
 		l.all = slog.NewMultiHandler(l.out, newSyslog(l.syslog, id, name(o.Device), &l.truncated))
 	}
-	l.repeats = newRepeats(l.tellLeftOut)
+	l.sampling = newSampling(o.Sample, l.tellLeftOut("lines left out by LOG_SAMPLE"))
+	l.repeats = newRepeats(l.tellLeftOut("repeated lines left out"))
 	l.logger = slog.New(&front{log: l})
 	return l, nil
 }
@@ -167,28 +175,32 @@ type Stats struct {
 	Sent       uint64 // records that were handed to syslog's socket
 	Dropped    uint64 // records that syslog did not get
 	Suppressed uint64 // repeated lines that were left out
+	Sampled    uint64 // lines that the sample left out
 	Truncated  uint64 // lines that were cut to 4 KiB; a record that two outputs cut counts twice
 }
 
 // Stats returns the counts so far.
 func (l *Log) Stats() Stats {
-	s := Stats{Suppressed: l.repeats.suppressed.Load(), Truncated: l.truncated.Load()}
+	s := Stats{Suppressed: l.repeats.count(), Sampled: l.sampling.count(), Truncated: l.truncated.Load()}
 	if l.syslog != nil {
 		s.Sent, s.Dropped = l.syslog.sent.Load(), l.syslog.dropped.Load()
 	}
 	return s
 }
 
-// TellRepeats tells at once how many repeated lines were left out. From then on none is. It is for the end of a process,
-// whose last line shall be another.
-func (l *Log) TellRepeats() { l.repeats.close() }
+// TellLeftOut tells at once how many lines were left out, as repeats or by the sample. From then on none is. It is for the
+// end of a process, whose last line shall be another.
+func (l *Log) TellLeftOut() {
+	l.sampling.close()
+	l.repeats.close()
+}
 
-// Close tells what repeats were left out, hands what is queued to syslog and ends it; it blocks until that is done
+// Close tells what was left out, hands what is queued to syslog and ends it; it blocks until that is done
 // or ctx ends. Its error says how many records were not delivered. Later records still go to Out, none of them left
 // out. Only the first call acts; the others return its result.
 func (l *Log) Close(ctx context.Context) error {
 	l.closing.Do(func() {
-		l.repeats.close()
+		l.TellLeftOut()
 		if l.syslog != nil {
 			l.closeErr = l.syslog.close(ctx)
 		}
@@ -207,13 +219,15 @@ func (l *Log) notice(msg string, attrs ...slog.Attr) {
 	_ = l.out.Handle(context.Background(), r) // a standard output that fails leaves nobody to tell
 }
 
-func (l *Log) tellLeftOut(o leftOut) {
-	if l.min.Level() > o.level {
-		return
+func (l *Log) tellLeftOut(what string) func(leftOut) {
+	return func(o leftOut) {
+		if l.min.Level() > o.level {
+			return
+		}
+		r := slog.NewRecord(time.Now(), o.level, what, 0)
+		r.AddAttrs(slog.String(workerKey, o.worker), slog.String("line", o.message), slog.Uint64("count", o.count))
+		_ = l.all.Handle(context.Background(), r)
 	}
-	r := slog.NewRecord(time.Now(), o.level, "repeated lines left out", 0)
-	r.AddAttrs(slog.String(workerKey, o.worker), slog.String("line", o.message), slog.Uint64("count", o.count))
-	_ = l.all.Handle(context.Background(), r)
 }
 
 // ParseLevel returns the level called debug, info, warn or error, in any case. Its error names the four.

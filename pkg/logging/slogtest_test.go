@@ -41,7 +41,7 @@ func TestHandlersKeepTheContractOfSlog(t *testing.T) {
 
 func whole(format string) func(*testing.T, io.Writer) slog.Handler {
 	return func(t *testing.T, w io.Writer) slog.Handler {
-		l, err := New(Options{App: "app", Format: format, Syslog: "off", Out: w})
+		l, err := New(Options{App: "app", Format: format, Syslog: "off", Sample: 1000, Out: w})
 		if err != nil {
 			t.Fatal(err)
 		}

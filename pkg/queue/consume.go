@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,7 +36,23 @@ type flight struct {
 	alone  bool // a suspect is handed out: nothing else is
 	bytes  int
 	tokens uint32
+	purged uint64             // up to this sequence nothing is handed out any more
 	cancel context.CancelFunc // of the request that waits
+}
+
+// purge forgets what was fetched and not handed out, up to the sequence; the server has forgotten it already.
+func (f *flight) purge(last uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.purged = max(f.purged, last)
+	f.ready = slices.DeleteFunc(f.ready, func(d *delivery) bool {
+		if d.event.Sequence > last {
+			return false
+		}
+		delete(f.events, d.event.Sequence)
+		f.bytes -= d.event.Size()
+		return true
+	})
 }
 
 func signal(token chan struct{}) {
@@ -74,6 +91,9 @@ func (q *Queue) arrive(m *nats.Msg) error {
 	}
 	q.flight.mu.Lock()
 	defer q.flight.mu.Unlock()
+	if sequence <= q.flight.purged { // it was on its way
+		return nil
+	}
 	q.flight.tokens++
 	d.token = q.flight.tokens
 	d.event.Receipt = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, sequence), d.token)

@@ -156,10 +156,21 @@ func (q *Queue) PurgeDead(ctx context.Context, id string) (int, error) {
 	return q.purge(ctx, streamDead, map[string]any{"filter": subjectOf(streamDead, id)})
 }
 
-// Purge deletes all events that wait, and returns how many. Those that are being handled are finished. There is no way
-// back.
+// Purge deletes all events that wait, and returns how many. Those that Next has handed out, and those that another
+// replica has fetched, are finished. There is no way back.
 func (q *Queue) Purge(ctx context.Context) (int, error) {
-	return q.purge(ctx, streamEvents, map[string]any{})
+	info, err := q.streamInfo(ctx, streamEvents)
+	if err != nil {
+		return 0, err
+	}
+	last := info.State.LastSeq
+	n, err := q.purge(ctx, streamEvents, map[string]any{"seq": last + 1}) // the first that stays
+	if err == nil {
+		q.flight.purge(last)
+		signal(q.room)
+		signal(q.ready)
+	}
+	return n, err
 }
 
 func (q *Queue) purge(ctx context.Context, stream string, which map[string]any) (int, error) {

@@ -172,6 +172,28 @@ func testPurge(t *testing.T, p *place) {
 	ack(t, q, nextID(t, q, "x7", 1))
 }
 
+// What was fetched for Next and not handed out yet waits, too.
+func testPurgeOfWhatWasFetched(t *testing.T, p *place) {
+	q := p.open(t, func(o *queue.Options) { o.InFlight = 16 })
+	publish(t, q, makeSome("x", 50)...)
+	until(t, "some were fetched", func() bool {
+		s, err := q.Stats(within(t))
+		return err == nil && s.InFlight == 16
+	})
+	e := nextID(t, q, "x0", 1)
+	if n, err := q.Purge(within(t)); n != 50 || err != nil {
+		t.Errorf("want 50 purged, have %d, %v", n, err)
+	}
+	if s, err := q.Stats(within(t)); err != nil || s.InFlight != 1 {
+		t.Errorf("want only the one in flight that was handed out, have %+v, %v", s, err)
+	}
+	publishIDs(t, q, "x1", "new")
+	ack(t, q, nextID(t, q, "x1", 1))
+	ack(t, q, nextID(t, q, "new", 1))
+	ack(t, q, e)
+	until(t, "the queue is empty", func() bool { return depth(t, q) == 0 })
+}
+
 func testUndecodable(t *testing.T, p *place) {
 	var log logged
 	q := p.open(t, log.into)

@@ -65,6 +65,9 @@ type Options struct {
 	InFlight      int           // how many events may be delivered and not settled
 	Log           *slog.Logger
 
+	// Opening is told by Open, as soon as it is known, how long it may take at most. Nil: nobody.
+	Opening func(atMost time.Duration) `json:"-"`
+
 	// Fault is called by each Publish (queue.publish) and Next (queue.next) before anything else, the caller not parked. Its
 	// error makes the queue unavailable for that Publish, and is Next's. For the injection of faults; nil if there is none.
 	Fault func(ctx context.Context, point string) error `json:"-"` // the other options can be given to a process
@@ -85,6 +88,9 @@ func (o Options) withDefaults() Options {
 	o.InFlight = cmp.Or(o.InFlight, DefaultInFlight)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Opening == nil {
+		o.Opening = func(time.Duration) {}
 	}
 	if o.Fault == nil {
 		o.Fault = func(context.Context, string) error { return nil }
@@ -193,6 +199,7 @@ func (q *Queue) open(ctx context.Context) error {
 	if q.opts.URL == "" {
 		budget = startTime(q.opts.Dir, q.slots.clean)
 	}
+	q.opts.Opening(budget)
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	if err := q.connect(ctx); err != nil {

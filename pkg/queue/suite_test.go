@@ -29,6 +29,7 @@ var suite = []struct {
 	{"all dead letters are replayed", testReplayAll},
 	{"a replay of what is accepted again is no second event", testReplayTwice},
 	{"purge deletes what waits", testPurge},
+	{"purge deletes what was fetched and not handed out", testPurgeOfWhatWasFetched},
 	{"what is no event is buried and holds up nobody", testUndecodable},
 	{"close refuses what is new and gives back what is in flight", testClose},
 	{"a handler longer than the ack wait keeps its event", testProgress},

@@ -141,6 +141,13 @@ func (t *Telemetry) Exception(ctx context.Context, where string, err error) {
 	}
 }
 
+// Strike counts what an order of pkg/chaos did at a fault point. The first 64 points have a label of their own.
+func (t *Telemetry) Strike(point, kind string) {
+	if t != nil {
+		t.strikes.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("point", t.struck.take(point)), attribute.String("kind", kind))))
+	}
+}
+
 // follows tells whether more spans shall be made for e: its trace was chosen when it was published.
 func (t *Telemetry) follows(e *event.Event) bool {
 	return t != nil && t.tracer != nil && event.ValidTraceParent(e.TraceParent) && sampled(e.TraceParent)

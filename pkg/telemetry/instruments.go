@@ -16,9 +16,9 @@ type instruments struct {
 	clientDuration, clientLatency  metric.Float64Histogram
 	zmqRecv                        metric.Float64Histogram
 	publishing, waiting, handling  metric.Float64Histogram
-	dependencyTry                  metric.Float64Histogram
+	dependencyTry, job             metric.Float64Histogram
 	requests, exceptions           metric.Int64Counter
-	refused, breaker               metric.Int64Counter
+	refused, breaker, strikes      metric.Int64Counter
 	active                         metric.Int64UpDownCounter
 	observed                       map[string]observed
 }
@@ -36,7 +36,8 @@ func (t *Telemetry) makeInstruments() (err error) {
 		nameServerDuration: &t.serverDuration, nameRequestLatency: &t.requestLatency, nameClientDuration: &t.clientDuration,
 		nameClientLatency: &t.clientLatency, nameZMQRecv: &t.zmqRecv, namePublish: &t.publishing, nameWait: &t.waiting,
 		nameHandle: &t.handling, nameRequestCount: &t.requests, nameExceptions: &t.exceptions,
-		nameDependencyTry: &t.dependencyTry, nameRefused: &t.refused, nameBreaker: &t.breaker, nameServerActive: &t.active,
+		nameDependencyTry: &t.dependencyTry, nameRefused: &t.refused, nameBreaker: &t.breaker, nameStrikes: &t.strikes,
+		nameServerActive: &t.active, nameJob: &t.job,
 	}
 	for _, m := range Metrics() {
 		if m.foreign {

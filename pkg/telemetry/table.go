@@ -36,6 +36,8 @@ var (
 	latencyBuckets = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
 	// From a message that was there already to a worker that has had nothing to do for a minute.
 	waitBuckets = []float64{0.000001, 0.00001, 0.0001, 0.001, 0.01, 0.1, 1, 10, 60}
+	// From a job that found nothing to do to one that takes the hour that it has by default.
+	jobBuckets = []float64{0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 1800, 3600}
 )
 
 // The names that more than one place says.
@@ -55,9 +57,11 @@ const (
 	namePublish        = "event_publish_duration_seconds"
 	nameWait           = "event_wait_seconds"
 	nameHandle         = "event_handle_duration_seconds"
+	nameStrikes        = "chaos_strikes"
 	nameDropped        = "telemetry_dropped"
 	nameFailed         = "telemetry_failures"
 	nameBuild          = "build_info"
+	nameJob            = "job_duration_seconds"
 )
 
 // Metrics returns the table: every metric that an app of the template exports.
@@ -71,7 +75,7 @@ func Metrics() []Metric {
 		{Name: "workers_alive", Kind: Gauge, Meaning: "of them, those that run and make progress or rightly wait"},
 		{Name: "workers_stalled", Kind: Gauge, Meaning: "of them, those that are stuck"},
 		{Name: "worker_restarts", Kind: Counter, Meaning: "restarts of workers by the nanny"},
-		{Name: nameExceptions, Kind: Counter, Labels: []string{"where", "kind"}, Meaning: "errors that nobody handled, by where they came up (`web`, `worker`, `handler`) and the kind of error (docs/failures.md)"},
+		{Name: nameExceptions, Kind: Counter, Labels: []string{"where", "kind"}, Meaning: "errors that nobody handled, by where they came up (`web`, `worker`, `handler`, `job`) and the kind of error (docs/failures.md)"},
 
 		{Name: nameServerDuration, Kind: Histogram, Unit: "s", Buckets: latencyBuckets, Labels: []string{"http.request.method", "http.response.status_code", "http.route", "url.scheme", "network.protocol.version", "error.type"}, Meaning: "requests that were answered, by OpenTelemetry's semantic conventions"},
 		{Name: nameServerActive, Kind: Gauge, Labels: []string{"http.request.method", "url.scheme"}, Meaning: "requests that are being answered"},
@@ -107,7 +111,15 @@ func Metrics() []Metric {
 		{Name: "queue_lost", Kind: Gauge, Meaning: "events whose record on disk is damaged"},
 		{Name: "queue_available", Kind: Gauge, Meaning: "1 if the queue takes events, else 0"},
 
-		{Name: "log_lines_lost", Kind: Counter, Labels: []string{"reason"}, Meaning: "log lines that are not as they were written: `dropped` by syslog, `suppressed` as repeats, `truncated`"},
+		{Name: "chaos_orders_active", Kind: Gauge, Meaning: "orders to make something fail (app ctl chaos) that are active"},
+		{Name: nameStrikes, Kind: Counter, Labels: []string{"point", "kind"}, Meaning: "what they did, by the fault point and the kind of fault: `latency`, `error`, `drop`, `panic`, `stall`, `kill`"},
+
+		{Name: "job_runs", Kind: Counter, Labels: []string{"job", "outcome"}, Meaning: "runs of the app's jobs, by what became of them: `done`, `failed`, `timeout`, `interrupted` by the shutdown, `skipped` since the run before had not ended"},
+		{Name: nameJob, Kind: Histogram, Unit: "s", Buckets: jobBuckets, Labels: []string{"job"}, Meaning: "how long they took; a run that hangs counts when that is known"},
+		{Name: "job_last_success_timestamp_seconds", Kind: Gauge, Unit: "s", Labels: []string{"job"}, Meaning: "when a run was last done, in seconds since 1970; missing until one was"},
+		{Name: "job_pings", Kind: Counter, Labels: []string{"job", "outcome"}, Meaning: "what they told their checks: `sent`, `failed` after all tries, `dropped` since too many waited or the process ended"},
+
+		{Name: "log_lines_lost", Kind: Counter, Labels: []string{"reason"}, Meaning: "log lines that are not as they were written: `dropped` by syslog, `suppressed` as repeats, `sampled` away by LOG_SAMPLE, `truncated`"},
 		{Name: "alerts_sent", Kind: Counter, Labels: []string{"service"}, Meaning: "events, alerts and pings that a service (`sentry`, or `file` without it, `pagerduty`, `webhook`, `telegram`, `cronitor`) has taken, as its answer says"},
 		{Name: "alerts_dropped", Kind: Counter, Labels: []string{"service"}, Meaning: "those that were given up: the queue was full, the service did not want them, or the time to end was over"},
 		{Name: "alerts_suppressed", Kind: Counter, Labels: []string{"service"}, Meaning: "those that were left out of a storm; what follows tells the number"},

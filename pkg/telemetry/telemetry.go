@@ -73,6 +73,7 @@ type Telemetry struct {
 	server serverLabels
 	client clientLabels
 	zmq    endpoints
+	struck few // fault points
 }
 
 // New makes what o switches on, and returns nil if that is nothing. It does not block: connections are made in the

@@ -44,7 +44,9 @@ func TestNothingIsOnByDefault(t *testing.T) {
 	own, handled := tel.Handle(ctx, &events[0])
 	handled(Processed, nil)
 	tel.Exception(ctx, "web", errors.New("x"))
-	if changed || own != ctx || events[0].TraceParent != e.TraceParent {
+	jobs, done := tel.Job(ctx, "report", "run")
+	done("done", nil)
+	if changed || jobs != ctx || own != ctx || events[0].TraceParent != e.TraceParent {
 		t.Error("want the event and the context as they were")
 	}
 	_, span := tel.Tracers().Tracer("fork").Start(ctx, "own")
@@ -151,6 +153,7 @@ func exercise(t testing.TB, tel *Telemetry) {
 		calls.Try(t.Context(), "self", time.Millisecond, err)
 	}
 	calls.Breaker("self", depend.Open)
+	tel.Strike("handler", "latency")
 	e := event.Event{ID: "e1", Delivery: 1, Time: time.Now()}
 	events, end := tel.Publish(t.Context(), []event.Event{e})
 	end("e", nil)
@@ -159,6 +162,8 @@ func exercise(t testing.TB, tel *Telemetry) {
 	sent(nil)
 	_, handled := tel.Handle(t.Context(), &events[0])
 	handled(Retried, errors.New("no"))
+	_, done := tel.Job(t.Context(), "report", "run")
+	done("failed", errors.New("no"))
 	err = tel.Observe(func(_ context.Context, put Put) {
 		for _, m := range Metrics() {
 			_, asked := tel.observed[m.Name]

@@ -1,0 +1,83 @@
+package base
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/base-app/pkg/schedule"
+)
+
+func TestRetentionRemovesWhatIsOldAndNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	old, young := filepath.Join(dir, "dumps", "old.txt"), filepath.Join(dir, "dumps", "young.txt")
+	for path, age := range map[string]time.Duration{old: keepFor + time.Hour, young: keepFor - time.Hour} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, _, said := call(t, func(rt *Runtime) error {
+		list := rt.jobs.List()
+		if len(list) != 1 || list[0].Name != "retention" || list[0].Spec != "@daily" {
+			t.Errorf("want every app to have the job, once a day, have %+v", list)
+		}
+		var log bytes.Buffer
+		if err := rt.retain(rt.Context(), slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(log.String(), "files=1") {
+			t.Errorf("want it told, have %s", &log)
+		}
+		return nil
+	}, []string{"DATA_DIR=" + dir})
+	if code != 0 {
+		t.Fatalf("have %d, %s", code, said)
+	}
+	if _, err := os.Stat(old); err == nil {
+		t.Error("want the old dump gone")
+	}
+	if _, err := os.Stat(young); err != nil {
+		t.Error("want the young dump kept")
+	}
+}
+
+// What `app cleanup` keeps is what the job keeps.
+func TestTheCommandAndTheJobKeepTheSame(t *testing.T) {
+	var c commands
+	p := &program{args: []string{"cleanup"}}
+	if command, err := p.parse(&c); command != "cleanup" || err != nil || c.Cleanup.Age != keepFor {
+		t.Errorf("want %v, have %v, %v", keepFor, c.Cleanup.Age, err)
+	}
+}
+
+// A job's end comes before the hooks: what it uses is still there.
+func TestHooksComeAfterTheJobs(t *testing.T) {
+	var job, hook time.Time
+	code, _, said := call(t, func(rt *Runtime) error {
+		rt.OnStop("hook", time.Second, func(context.Context) error { hook = time.Now(); return nil })
+		began := make(chan struct{})
+		rt.Schedule(schedule.Job{Name: "slow", Spec: "@every 1s", Do: func(ctx context.Context, _ *slog.Logger) error {
+			close(began)
+			<-ctx.Done()
+			time.Sleep(50 * time.Millisecond)
+			job = time.Now()
+			return ctx.Err()
+		}})
+		<-began
+		return nil
+	}, nil)
+	if code != 0 || job.IsZero() || hook.Before(job) {
+		t.Errorf("want exit 0 and the hook after the job, have %d, %v, %v, %s", code, job, hook, said)
+	}
+}
