@@ -25,7 +25,7 @@ const (
 
 // Retention is done by the app, and by `app cleanup` from cron for an app that is dead.
 const (
-	keepFor         = 30 * 24 * time.Hour // dumps and crash reports: until somebody is back from a holiday
+	keepFor         = 30 * 24 * time.Hour // dumps, errors and crash reports: until somebody is back from a holiday
 	retentionJitter = time.Hour           // so that the machines of a fleet don't read their disks at once
 	retentionTime   = 5 * time.Minute     // it takes milliseconds, unless the disk hangs
 )
@@ -72,7 +72,7 @@ func (rt *Runtime) openSchedule() {
 func (rt *Runtime) retain(ctx context.Context, log *slog.Logger) error {
 	removed, err := lifecycle.Cleanup(rt.Settings.DataDir, keepFor)
 	if removed > 0 {
-		log.InfoContext(ctx, "removed old dumps and crash reports", "files", removed)
+		log.InfoContext(ctx, "removed old dumps, errors and crash reports", "files", removed)
 	}
 	return err
 }
