@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"example.com/base-app/pkg/telemetry"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
 )
@@ -96,7 +95,7 @@ func known(t *testing.T) map[string]telemetry.Kind {
 }
 
 // own are the labels that series get from Prometheus or from the recording rules.
-var own = []string{labels.MetricName, "job", "instance", "le", "slo", "alertname", "alertstate", "severity"}
+var own = []string{"__name__", "job", "instance", "le", "slo", "alertname", "alertstate", "severity"}
 
 // label returns whether the app's metric has a label, by the table.
 func label(series, name string) bool {

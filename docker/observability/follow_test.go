@@ -233,7 +233,7 @@ func TestOneFailingEventIsFollowedFromTheAlertToTheMetricTheLogLineTheTraceAndTh
 	// The alert, and whom it is told.
 	eventually(t, "the alert fires", has(`ALERTS{alertname="DeadLetters", alertstate="firing", severity="ticket"}`), nothing)
 	eventually(t, "Alertmanager tells it", func() bool { return told.told("DeadLetters") != nil }, nothing)
-	if have := told.told("DeadLetters"); !strings.HasSuffix(have["runbook_url"], "/docs/runbooks.md#deadletters") || !strings.HasPrefix(have["description"], "1 events became dead letters") {
+	if have := told.told("DeadLetters"); !strings.HasSuffix(have["runbook_url"], "/docs/runbooks.md#deadletters") || !strings.HasPrefix(have["description"], "So many in 15 minutes: 1.") {
 		t.Errorf("want what happened and what to do, have %q", have)
 	}
 

@@ -1,6 +1,8 @@
 package observability_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -130,5 +132,13 @@ func TestEachAlertIsTestedFiringAndSilent(t *testing.T) {
 		if !fires[a.Alert] || !silent[a.Alert] {
 			t.Errorf("%s: tested firing: %v, silent: %v", a.Alert, fires[a.Alert], silent[a.Alert])
 		}
+	}
+}
+
+// The collector takes minutes to compile, so it does not run here, but make collector runs it.
+func TestTheCollectorsConfigurationIsTheOneThatWasRun(t *testing.T) {
+	have := fmt.Sprintf("%x  collector.yml\n", sha256.Sum256([]byte(read(t, "collector/collector.yml"))))
+	if want := read(t, "collector/collector.sum"); have != want {
+		t.Errorf("collector.yml has changed: make collector runs it, and notes that it did in collector.sum\nhave %swant %s", have, want)
 	}
 }
