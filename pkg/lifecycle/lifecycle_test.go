@@ -134,6 +134,22 @@ func TestASlowHookDoesNotHoldUpTheOthersAndIsNamed(t *testing.T) {
 	})
 }
 
+// The end of a hook's context isn't seen before the end of the hook, however long it takes to tell all who wait for it.
+func TestAHookThatIsInTimeIsNotCalledSlow(t *testing.T) {
+	j := &journal{}
+	l := virtual(Options{Log: j.logger()})
+	l.OnStop("quick", time.Hour, func(ctx context.Context) error {
+		for range 10_000 {
+			context.AfterFunc(ctx, func() {})
+		}
+		return nil
+	})
+	l.Run(func(context.Context) error { return nil })
+	if strings.Contains(j.String(), "longer than its budget") {
+		t.Errorf("want the hook not called slow, have:\n%s", j)
+	}
+}
+
 func TestAShutdownThatHangsIsExplainedAndThenForced(t *testing.T) {
 	stop := &fault.Error{Kind: fault.KindStopped, Err: errors.New("signal SIGTERM")}
 	for _, c := range []struct {
