@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // switchboard is all services that are told, at one address. It notes each request as one line: METHOD path body.
@@ -178,41 +176,6 @@ func TestPeopleAreToldWhatHappens(t *testing.T) {
 		if strings.Contains(r.log(), secret) {
 			t.Errorf("want no secret in the log, have %s in\n%s", secret, r.log())
 		}
-	}
-}
-
-// listenHole returns an address where the kernel takes connections, and nobody answers.
-func listenHole(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String()
-}
-
-// With every service a black hole, the app starts, works and ends as it does without any, and what could not be told is told.
-func TestServicesThatNeverAnswerHoldUpNothing(t *testing.T) {
-	s := newSwitchboard(t)
-	hole, free := listenHole(t), s.settings()
-	for i := range free {
-		free[i] = strings.ReplaceAll(free[i], strings.TrimPrefix(s.URL, "http://"), hole)
-	}
-	r := newRecorder(t, t.TempDir(), append(free, "LOG_FORMAT=json", "LOG_LEVEL=info")...)
-	r.path = program(t, "faulty")
-	r.start()
-	r.ready()
-	r.post(3)
-	await(t, "work to be done", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.accepted) > 50 })
-	r.quiet()
-	began := time.Now()
-	r.stop()
-	if took := time.Since(began); took > 8*time.Second {
-		t.Errorf("want the end within 8 s, have %v", took)
-	}
-	if !strings.Contains(r.log(), "alerts that were left could not be sent") {
-		t.Errorf("want it told, have\n%s", r.log())
 	}
 }
 

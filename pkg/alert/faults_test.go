@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -14,90 +13,8 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/faulty"
 )
-
-// faults are the ways in which a service can fail. Each returns its address. Those that are final refuse for good.
-var faults = []struct {
-	name  string
-	final bool
-	addr  func(*testing.T) string
-}{
-	{"refused", false, func(t *testing.T) string {
-		l := listen(t)
-		_ = l.Close()
-		return l.Addr().String()
-	}},
-	{"black hole", false, func(t *testing.T) string { return listen(t).Addr().String() }}, // the kernel takes the connection, and nobody ever answers
-	{"slow drip", false, func(t *testing.T) string {
-		l := listen(t)
-		ctx, cancel := context.WithCancel(context.Background())
-		t.Cleanup(cancel)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-					for _, b := range []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Long: " + strings.Repeat("x", 10_000)) {
-						if _, err := c.Write([]byte{b}); err != nil {
-							return
-						}
-						select {
-						case <-time.After(20 * time.Millisecond):
-						case <-ctx.Done():
-							return
-						}
-					}
-				}()
-			}
-		}()
-		return l.Addr().String()
-	}},
-	{"500s", false, answering(func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) })},
-	{"429 with Retry-After", false, answering(func(w http.ResponseWriter) {
-		w.Header().Set("Retry-After", "3600")
-		w.WriteHeader(http.StatusTooManyRequests)
-		_, _ = io.WriteString(w, `{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":3600}}`)
-	})},
-	{"huge body", true, answering(func(w http.ResponseWriter) {
-		w.WriteHeader(http.StatusBadRequest)
-		for range 1 << 12 { // 256 MiB
-			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
-				return
-			}
-		}
-	})},
-	{"nonsense", true, answering(func(w http.ResponseWriter) { _, _ = io.WriteString(w, "\x00\xff\n<html>not what it says") })},
-	{"moved", true, answering(func(w http.ResponseWriter) {
-		w.Header().Set("Location", "http://elsewhere.invalid/")
-		w.WriteHeader(http.StatusFound)
-	})},
-	{"no such name", false, func(*testing.T) string { return "alerts.invalid:80" }},
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l
-}
-
-func answering(answer func(http.ResponseWriter)) func(*testing.T) string {
-	return func(t *testing.T) string {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			answer(w)
-		}))
-		t.Cleanup(s.Close)
-		return s.Listener.Addr().String()
-	}
-}
 
 // The secrets of everything.
 var hidden = []string{"publicK3y", "R0UTINGk3y", "hooks3cret", "AAt0ken", "AP1key"}
@@ -135,9 +52,9 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 		slack  = 8 * time.Second // a machine that is busy
 		memory = 64 << 20
 	)
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
-			addr := f.addr(t)
+	for _, f := range faulty.Servers() {
+		t.Run(f.Name, func(t *testing.T) {
+			addr := f.Start(t)
 			before, began := heap(), time.Now()
 			a, log := open(t, everything(addr))
 			tellAll(a, each)
@@ -147,7 +64,7 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 			if grown := heap() - before; grown > memory {
 				t.Errorf("want at most %d MiB held, have %d", memory>>20, grown>>20)
 			}
-			if f.final {
+			if f.Final {
 				await(t, "all to be refused", func() bool { return stat(a, webhookName).Dropped+stat(a, webhookName).Sent == each })
 			}
 			began = time.Now()
@@ -161,7 +78,7 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 			for _, s := range a.Stats() {
 				total := s.Sent + s.Dropped
 				want, sent := uint64(each), uint64(0)
-				if f.name == "nonsense" && (s.Service == webhookName || s.Service == cronitorName) {
+				if f.Name == faulty.Nonsense && (s.Service == webhookName || s.Service == cronitorName) {
 					sent = s.Sent // any answer is a good one there
 				}
 				if total != want || s.Sent != sent {
