@@ -20,6 +20,8 @@ const (
 	recordSize = 256
 	// How long the next monitor waits for what it killed of the former one's to be gone.
 	leftoverTime = 2 * time.Second
+	// private is the mode of the folders that are made: what is in them gives and takes orders.
+	private = 0o700
 )
 
 // lock lets one monitor at a time have a heartbeat address. It is the kernel's (flock) and ends with the process; the
@@ -50,7 +52,7 @@ func besides(address, dataDir, suffix string) string {
 // takeLock takes the lock at path and returns what its last owner wrote.
 func takeLock(path string) (*lock, record, error) {
 	var last record
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), private); err != nil {
 		return nil, last, fault.Config("choose another heartbeat address or --data-dir", err)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

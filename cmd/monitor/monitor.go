@@ -112,7 +112,7 @@ func (m *monitor) serve(killed int) (code int, err error) {
 	}
 	defer commands.Close()
 	path := besides(m.set.command, m.set.dataDir, ".ctl")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), private); err != nil {
 		return 0, fault.Config("choose another --data-dir", err)
 	}
 	ctl, err := control.Listen(control.Options{Path: path, Log: log})

@@ -24,6 +24,8 @@ import (
 const (
 	maxMessage = 1 << 10 // a beat and an order are a line
 	maxReason  = 200     // bytes of it that are kept
+	// noReason stands for the reason of a kill that came without: the original's button has none, so none is required.
+	noReason = "no reason given"
 )
 
 // order is a command from outside, to be answered by whoever runs the child.
@@ -131,6 +133,9 @@ func (m *monitor) register(s *control.Server) {
 				return
 			}
 			o := order{what: what, reason: clean(in.Reason), reply: make(chan answer, 1)}
+			if what == "kill" && o.reason == "" {
+				o.reason = noReason
+			}
 			select {
 			case m.orders <- o:
 			case <-r.Context().Done():

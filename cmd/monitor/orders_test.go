@@ -96,6 +96,40 @@ func TestTheSocketsAreTheOwnersAlone(t *testing.T) {
 	}
 }
 
+func TestAFolderThatIsMadeForTheSocketsIsTheOwnersAlone(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := "tcp://" + l.Addr().String()
+	l.Close()
+	dir := folder(t)
+	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("sesame\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, dir, "-t", "0", "-b", "ipc://run/monitor/heartbeat", "-c", addr, "--token-file", "token", "--data-dir", "mine", "--", "puppet", "say:ready", "hang")
+	p.ready()
+	for _, f := range []string{"run", "run/monitor", "mine"} { // the last one has the socket of the acknowledged orders
+		info, err := os.Stat(filepath.Join(dir, f))
+		if err != nil {
+			t.Error(err)
+		} else if info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: want a folder with 0700, have %v", f, info.Mode())
+		}
+	}
+}
+
+func TestAKillWithoutAReasonSaysSo(t *testing.T) {
+	p := start(t, folder(t), "-t", "0", "--", "puppet", "pid:pids", "say:ready", "hang")
+	p.ready()
+	p.command(0, "kill", "--reason", " ")
+	p.life(2)
+	p.await(`Order to execute: no reason given\n`)
+	if r := p.reportOf(1); r.Cause != "Killed by order: no reason given" {
+		t.Errorf("have %s", &r)
+	}
+}
+
 // Over tcp everybody on the machine can connect, so an order begins with the token.
 func TestOverTCPAnOrderNeedsTheToken(t *testing.T) {
 	dir := folder(t)

@@ -151,7 +151,7 @@ func (r *reporter) make(j job) {
 // which keeps its own crashes in the same folder, leaves them alone.
 func (r *reporter) write(rep *report) (string, error) {
 	dir := filepath.Join(r.set.dataDir, "crashes")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, private); err != nil {
 		return "", err
 	}
 	text, err := json.MarshalIndent(rep, "", "  ")

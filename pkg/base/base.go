@@ -9,8 +9,8 @@
 //		return rt.Wait()
 //	}
 //
-// Main is the whole program: the command line (run, version, config, health, backup, ctl), one line that says what to do for
-// everything that can't work, and the exit code. It holds no state between calls and no logic of the app.
+// Main is the whole program: the command line (run, version, config, health, cleanup, backup, ctl, completion), one line that says
+// what to do for everything that can't work, and the exit code. It holds no state between calls and no logic of the app.
 package base
 
 import (

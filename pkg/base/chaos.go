@@ -41,7 +41,7 @@ func (rt *Runtime) queueFault(ctx context.Context, point string) error {
 	return rt.Chaos.Step(ctx, point)
 }
 
-// What calls and workers take. No call takes a drop: to who publishes it would be a lie, and what is lost between the
+// What calls and workers take. No call of the queue or a socket takes a drop: to who publishes it would be a lie, and what is lost between the
 // queue and the handler stays in flight until the process ends.
 var (
 	callKinds   = []chaos.Kind{chaos.Latency, chaos.Error, chaos.Panic, chaos.Stall}

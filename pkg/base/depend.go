@@ -3,8 +3,10 @@ package base
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"example.com/base-app/pkg/chaos"
@@ -22,7 +24,16 @@ func (rt *Runtime) Depend(name string, p depend.Policy) (*depend.Dependency, err
 	if err != nil {
 		return nil, err
 	}
-	return d, rt.Chaos.Declare(chaos.Point{Name: depend.PointOf(name), Kinds: callKinds, Vital: p.Required})
+	return d, rt.Chaos.Declare(chaos.Point{Name: depend.PointOf(name), Kinds: append(slices.Clone(callKinds), chaos.Drop), Vital: p.Required})
+}
+
+// callFault is the hook of the dependencies. A drop of theirs is an answer that is lost on its way: the call was made.
+func (rt *Runtime) callFault(ctx context.Context, point string) error {
+	err := rt.Chaos.Hit(ctx, point)
+	if errors.Is(err, chaos.ErrDropped) {
+		return fmt.Errorf("%w: %w", depend.ErrLost, err)
+	}
+	return err
 }
 
 // Client registers something that the app calls by HTTP, and returns the client to call it with. Its connections are

@@ -133,7 +133,7 @@ func (rt *Runtime) queueCommands(answer func(pattern string, ask func(*http.Requ
 // sure is how somebody says that what can't be undone is meant.
 type sure struct {
 	Yes    bool   `help:"Don't ask. Needs --reason."`
-	Reason string `help:"Why; it stands in the log."`
+	Reason string `help:"Why; it stands in the log. Without --yes it is asked for."`
 }
 
 // which names one dead letter or all.
@@ -159,7 +159,7 @@ type queueCtl struct {
 		} `cmd:"" help:"The events that could not be handled, and why."`
 		Replay struct {
 			which
-			Reason string `help:"Why; it stands in the log."`
+			Reason string `help:"Why; it stands in the log. With --all it is asked for."`
 		} `cmd:"" help:"Put dead letters back into the queue, as new."`
 		Purge struct {
 			which
@@ -179,9 +179,14 @@ func (p *program) askQueue(ctx context.Context, client *control.Client, command 
 		query := url.Values{"after": {strconv.FormatUint(l.After, 10)}, "limit": {strconv.Itoa(max(l.Limit, 1))}}
 		return get(ctx, p, client, raw, "/queue/dead?"+query.Encode(), printDead)
 	case "dead replay", "dead replay <id>":
-		d := c.Dead.Replay
+		d := &c.Dead.Replay
 		if err := d.check(); err != nil {
 			return err
+		}
+		if d.All { // whatever was wrong with them is done once more
+			if err := why(p.person(), &d.Reason); err != nil {
+				return err
+			}
 		}
 		return post(ctx, p, client, raw, "/queue/dead/replay", order{d.ID, d.Reason}, printCount("put back into the queue"))
 	case "dead purge", "dead purge <id>":
@@ -203,7 +208,7 @@ func (p *program) askQueue(ctx context.Context, client *control.Client, command 
 	return fault.Usage("unknown command queue %s", command)
 }
 
-// confirm asks whoever sits at the terminal; a script must have said yes and why.
+// confirm asks whoever sits at the terminal, also why; a script must have said yes and why.
 func (p *program) confirm(s *sure, what string) error {
 	if s.Yes {
 		if s.Reason == "" {
@@ -211,13 +216,36 @@ func (p *program) confirm(s *sure, what string) error {
 		}
 		return nil
 	}
-	if f, ok := p.in.(interface{ Fd() uintptr }); !ok || !term.IsTerminal(int(f.Fd())) {
+	ask := p.person()
+	if ask == nil {
 		return fault.Usage("there is nobody to ask: say --yes and --reason")
 	}
-	fmt.Fprintf(p.err, "%s? There is no way back. Type yes: ", what)
-	answer, _ := bufio.NewReader(p.in).ReadString('\n')
-	if strings.TrimSpace(answer) != "yes" {
+	if ask(what+"? There is no way back. Type yes: ") != "yes" {
 		return fault.Usage("nothing was deleted")
+	}
+	return why(ask, &s.Reason)
+}
+
+// person returns how to ask whoever sits at the terminal, nil if nobody does.
+func (p *program) person() (ask func(question string) string) {
+	if f, ok := p.in.(interface{ Fd() uintptr }); !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	lines := bufio.NewReader(p.in)
+	return func(question string) string {
+		fmt.Fprint(p.err, question)
+		answer, _ := lines.ReadString('\n')
+		return strings.TrimSpace(answer)
+	}
+}
+
+// why asks for the reason, unless there is one.
+func why(ask func(question string) string, reason *string) error {
+	if *reason == "" && ask != nil {
+		*reason = ask("Why? It stands in the log: ")
+	}
+	if *reason == "" {
+		return fault.Usage("nothing was done: it needs a reason (--reason), which stands in the log")
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func newRuntime(s *Settings, build Build, logs *logging.Log, tel *telemetry.Tele
 	ctx := rt.life.Context()
 	rt.nanny = nanny.New(telemetry.NewContext(ctx, tel), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Report: rt.failed("worker"), Fail: func(err error) { rt.life.Stop(err) }})
 	rt.openChaos(ctx)
-	rt.depends = depend.New(depend.Options{Log: rt.Log, Observer: tel.Dependencies(), Fault: rt.Chaos.Hit})
+	rt.depends = depend.New(depend.Options{Log: rt.Log, Observer: tel.Dependencies(), Fault: rt.callFault})
 	rt.jobs = rt.newSchedule()
 	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Observe: tel.Socket(), Fault: rt.Chaos.Step})
 	rt.terminateSockets(ctx)

@@ -34,8 +34,13 @@ func (d *Dependency) Do(ctx context.Context, fn func(context.Context) error) err
 		if err != nil {
 			return call.Failed(err)
 		}
-		if err = call.Fault(tryCtx); err == nil {
+		switch struck := call.Fault(tryCtx); {
+		case struck == nil:
 			err = fn(tryCtx)
+		case errors.Is(struck, ErrLost):
+			err = lose(fn(tryCtx), struck)
+		default:
+			err = struck
 		}
 		safe, failed := judge(err)
 		if err == nil || !failed && tryCtx.Err() == nil {
@@ -48,6 +53,17 @@ func (d *Dependency) Do(ctx context.Context, fn func(context.Context) error) err
 			return call.Failed(err)
 		}
 	}
+}
+
+// lose returns what takes the place of an answer that is thrown away. A failure is none, and stays.
+func lose(answer, struck error) error {
+	switch safe, failed := judge(answer); {
+	case failed:
+		return answer
+	case safe:
+		return Safe(struck)
+	}
+	return struck
 }
 
 // Refuses returns the error of a call while the breaker is open, and counts that call; nil while tries pass. It is
@@ -93,16 +109,18 @@ func (d *Dependency) Begin(ctx context.Context) (*Call, error) {
 	return c, nil
 }
 
-// Fault returns the error that somebody has ordered for a try that is let through, nil as a rule. The dependency has not
-// been called then, so that the try may be repeated.
+// Fault returns the error that somebody has ordered for a try that is let through, nil as a rule. The dependency is not to
+// be called then, so that the try may be repeated; unless ErrLost is in the error's tree: then it is to be called, and the
+// error takes the answer's place.
 func (c *Call) Fault(ctx context.Context) error {
 	if c.d.fault == nil {
 		return nil
 	}
-	if err := c.d.fault(ctx, PointOf(c.d.name)); err != nil {
-		return Safe(Failure(err))
+	err := Failure(c.d.fault(ctx, PointOf(c.d.name)))
+	if errors.Is(err, ErrLost) {
+		return err
 	}
-	return nil
+	return Safe(err)
 }
 
 // PointOf returns the name of a dependency's fault point.

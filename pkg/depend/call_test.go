@@ -354,6 +354,44 @@ func TestARetryThatIsRefusedTellsTheFailureToo(t *testing.T) {
 	})
 }
 
+// A lost answer is a timeout: the dependency may have done it, so that it is tried again only where that is safe.
+func TestALostAnswerIsAFailureAfterTheCall(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer error
+		calls  int
+		want   error // in the tree; nil: the call succeeds at the second try
+	}{
+		"done, and who knows":       {nil, 1, depend.ErrLost},
+		"an answer":                 {sql.ErrNoRows, 1, depend.ErrLost},
+		"an answer, safe to repeat": {depend.Safe(sql.ErrNoRows), 2, sql.ErrNoRows},
+		"a failure of its own":      {depend.Failure(errBoom), 1, errBoom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lost := 0
+			d, err := depend.New(depend.Options{Fault: func(context.Context, string) error {
+				if lost++; lost == 1 {
+					return fmt.Errorf("%w: ordered", depend.ErrLost)
+				}
+				return nil
+			}}).Add("bank", depend.Policy{Pause: time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls := 0
+			err = d.Do(t.Context(), func(context.Context) error { calls++; return c.answer })
+			if !errors.Is(err, c.want) || calls != c.calls {
+				t.Errorf("want %v after %d calls, have %v after %d", c.want, c.calls, err, calls)
+			}
+			if c.want == depend.ErrLost && (fault.Of(err) != fault.KindDependency || !errors.Is(err, context.DeadlineExceeded)) {
+				t.Errorf("want a dependency's timeout, have %v", err)
+			}
+			if h := d.Health(); h.Failures != 1 {
+				t.Errorf("want one failure, have %+v", h)
+			}
+		})
+	}
+}
+
 func TestAFaultTakesThePlaceOfATryAndIsTriedAgain(t *testing.T) {
 	broken, ordered := errors.New("injected"), 2
 	var points []string

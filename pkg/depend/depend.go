@@ -51,8 +51,9 @@ type Observer interface {
 type Options struct {
 	Log      *slog.Logger // hears when a breaker opens and closes; nil: silent
 	Observer Observer     // nil: nobody
-	// Fault is asked before each try, with "client." and the dependency's name: its error takes the answer's place. It is
-	// for fault injection (pkg/chaos); nil: none.
+	// Fault is asked before each try, with "client." and the dependency's name: its error takes the answer's place, and the
+	// dependency is not called. With ErrLost in the error's tree it is, and what it answers is thrown away. It is for fault
+	// injection (pkg/chaos); nil: none.
 	Fault func(ctx context.Context, point string) error
 }
 

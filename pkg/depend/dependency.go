@@ -22,6 +22,10 @@ var (
 	ErrRate = errors.New("too many calls a second, and the rate allows no more in time")
 )
 
+// ErrLost is a failure whose try reached the dependency, which may have done what it was asked for: Options.Fault can make
+// one. It is a timeout, which is what a lost answer looks like from here.
+var ErrLost error = &timeout{"its answer was lost"}
+
 // State is how a dependency does, as the app's own calls found it.
 type State string
 

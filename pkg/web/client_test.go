@@ -400,3 +400,44 @@ func TestAnInjectedFaultIsTriedAgainWithTheBodyStillThere(t *testing.T) {
 		t.Errorf("want one request with its body at the second try, have %q, %+v", have, d.Health())
 	}
 }
+
+// The answer is lost after the partner has done it: only what is harmless twice is sent again.
+func TestALostAnswerIsTriedAgainOnlyWhereThatIsSafe(t *testing.T) {
+	for _, c := range []struct {
+		method string
+		served int
+	}{{http.MethodPost, 1}, {http.MethodGet, 2}} {
+		lost := 0
+		d, err := depend.New(depend.Options{Fault: func(context.Context, string) error {
+			if lost++; lost == 1 {
+				return fmt.Errorf("%w: ordered", depend.ErrLost)
+			}
+			return nil
+		}}).Add("partner", depend.Policy{Pause: time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var served atomic.Int64
+		s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) }))
+		client := web.NewClient(d, web.ClientOptions{})
+		req, err := http.NewRequestWithContext(t.Context(), c.method, s.URL, strings.NewReader("once"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		client.Close()
+		s.Close()
+		if again := c.served > 1; again != (err == nil) || int(served.Load()) != c.served {
+			t.Errorf("%s: want it served %d times, have %d and %v", c.method, c.served, served.Load(), err)
+		}
+		if err != nil && (!errors.Is(err, depend.ErrLost) || fault.Of(err) != fault.KindDependency) {
+			t.Errorf("%s: want a lost answer of the dependency, have %v", c.method, err)
+		}
+		if h := d.Health(); h.Failures != 1 || h.InFlight != 0 {
+			t.Errorf("%s: want one failure and nothing in flight, have %+v", c.method, h)
+		}
+	}
+}

@@ -92,7 +92,7 @@ func (t *transport) tries(call *depend.Call, req *http.Request) (*http.Response,
 		}
 		pause, left := time.Duration(0), false
 		if err != nil {
-			if safe || replayable && (struck != nil || nothingSent(err)) {
+			if safe || replayable && nothingSent(err, struck) {
 				pause, left = call.Next(0)
 			}
 			err = call.Done(err)
@@ -113,10 +113,18 @@ func (t *transport) tries(call *depend.Call, req *http.Request) (*http.Response,
 	}
 }
 
-// send does one try, unless a fault takes its place.
+// send does one try, unless a fault takes its place or that of its answer.
 func (t *transport) send(try *http.Request, struck error) (*http.Response, error) {
-	if struck == nil {
+	switch {
+	case struck == nil:
 		return t.next.RoundTrip(try)
+	case errors.Is(struck, depend.ErrLost):
+		resp, err := t.next.RoundTrip(try)
+		if err != nil {
+			return nil, err
+		}
+		discard(resp.Body)
+		return nil, struck
 	}
 	if try.Body != nil { // a round tripper closes it, whatever happens
 		_ = try.Body.Close()
@@ -173,8 +181,12 @@ func idempotent(req *http.Request) bool {
 	return req.Header.Get("Idempotency-Key") != ""
 }
 
-// nothingSent tells whether there was no connection, so that even what is not idempotent can be repeated.
-func nothingSent(err error) bool {
+// nothingSent tells whether there was no connection, or a fault in the place of one, so that even what is not idempotent can
+// be repeated.
+func nothingSent(err, struck error) bool {
+	if struck != nil && !errors.Is(struck, depend.ErrLost) {
+		return true
+	}
 	e, ok := errors.AsType[*net.OpError](err)
 	return ok && e.Op == "dial"
 }
