@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"example.com/base-app/pkg/control"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/nanny"
+	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/zmq"
 )
 
@@ -128,10 +130,22 @@ func printStatus(w io.Writer, s status) {
 	}
 	slices.Sort(names)
 	row("workers", strings.Join(names, ", "))
-	for name, part := range s.Parts {
-		text, _ := json.Marshal(part) // it came as JSON
-		row(name, string(text))
+	for _, name := range slices.Sorted(maps.Keys(s.Parts)) {
+		row(name, partText(name, s.Parts[name]))
 	}
+}
+
+// partText is what people read of a part of the health: a sentence if the part is ours, else what came.
+func partText(name string, part any) string {
+	if text, ok := part.(string); ok {
+		return text
+	}
+	text, _ := json.Marshal(part) // it came as JSON
+	var s queue.Stats
+	if name == queuePart && json.Unmarshal(text, &s) == nil {
+		return queueText(s)
+	}
+	return string(text)
 }
 
 func printWorkers(w io.Writer, list []nanny.Status) {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -245,8 +247,8 @@ func age(t time.Time) string {
 func (rt *Runtime) healthItems() []lifecycle.Item {
 	h := rt.health()
 	items := []lifecycle.Item{{Title: "health", Attrs: []slog.Attr{slog.String("status", h.Status), slog.String("problems", strings.Join(h.Problems, "; "))}}}
-	for name, part := range h.Parts {
-		text, err := json.Marshal(part)
+	for _, name := range slices.Sorted(maps.Keys(h.Parts)) {
+		text, err := json.Marshal(h.Parts[name])
 		if err != nil {
 			text = fmt.Appendf(nil, "%v", err)
 		}

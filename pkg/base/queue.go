@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -22,6 +23,9 @@ import (
 // queueBudget is what the queue may take to write the last ends and close its files. It needs some ten milliseconds.
 const queueBudget = 5 * time.Second
 
+// queuePart is the queue's part of the health.
+const queuePart = "queue"
+
 // OpenQueue opens the queue that the QUEUE_ settings name, with inFlight events at most on their way through the
 // workers. It gets a part in the health, the commands of `app ctl queue`, and is closed at shutdown, when the workers
 // have ended. It waits for a cluster, until the shutdown at most.
@@ -36,7 +40,7 @@ func (rt *Runtime) OpenQueue(inFlight int) (*Events, error) {
 	if err := rt.declareQueue(); err != nil {
 		return nil, errors.Join(err, q.Close(rt.Context()))
 	}
-	rt.Check("queue", func() (any, error) { return q.Stats(rt.Context()) })
+	rt.Check(queuePart, func() (any, error) { return q.Stats(rt.Context()) })
 	rt.OnStop("queue", queueBudget, q.Close)
 	rt.mu.Lock()
 	rt.queue = q
@@ -230,7 +234,7 @@ func printQueue(w io.Writer, s queueStatus) {
 	row("waiting", "%d", s.Waiting)
 	row("in flight", "%d", s.InFlight)
 	row("oldest", "%v", s.OldestAge.Round(time.Millisecond))
-	row("on disk", "%.1f of %.0f MiB", float64(s.Bytes)/(1<<20), float64(s.MaxBytes)/(1<<20))
+	row("on disk", "%s of %s", size(s.Bytes), size(uint64(s.MaxBytes)))
 	row("dead letters", "%d", s.DeadLetters)
 	row("since the start", "%d accepted, %d rejected, %d processed, %d retried, %d dead", s.Accepted, s.Rejected, s.Processed, s.Retried, s.Dead)
 	row("publish", "half within %.1f ms, 99 %% within %.1f ms", s.Publish.P50, s.Publish.P99)
@@ -238,6 +242,24 @@ func printQueue(w io.Writer, s queueStatus) {
 	if len(s.Lost) > 0 {
 		row("damaged on disk", "%d events, from sequence %d on", len(s.Lost), s.Lost[0])
 	}
+}
+
+// queueText is the state of the queue in a line.
+func queueText(s queue.Stats) string {
+	text := fmt.Sprintf("%d waiting, %d in flight, %d dead letters, %s of %s", s.Waiting, s.InFlight, s.DeadLetters, size(s.Bytes), size(uint64(s.MaxBytes)))
+	if len(s.Lost) > 0 {
+		text += fmt.Sprintf(", %d damaged on disk", len(s.Lost))
+	}
+	return text
+}
+
+// size is a number of bytes for people, as in 1.2 MiB.
+func size(n uint64) string {
+	units, i, v := []string{"B", "KiB", "MiB", "GiB", "TiB"}, 0, float64(n)
+	for ; v >= 1024 && i < len(units)-1; i++ {
+		v /= 1024
+	}
+	return fmt.Sprintf("%v %s", math.Round(10*v)/10, units[i])
 }
 
 func printDead(w io.Writer, d deadLetters) {

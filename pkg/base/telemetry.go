@@ -117,7 +117,7 @@ func (rt *Runtime) measure(ctx context.Context, put telemetry.Put) {
 		}
 	}
 	if q != nil {
-		measureQueue(ctx, q, put)
+		measureQueue(ctx, q, rt.Context().Err() != nil, put)
 	}
 }
 
@@ -149,20 +149,28 @@ func measureDependencies(list []depend.Health, put telemetry.Put) {
 	}
 }
 
-func measureQueue(ctx context.Context, q *queue.Queue, put telemetry.Put) {
+// measureQueue tells what is known: some who are told 0 instead keep it, others alert. Once the process closes, the queue's
+// state is nobody's trouble any more, only what it has counted.
+func measureQueue(ctx context.Context, q *queue.Queue, closing bool, put telemetry.Put) {
 	s, err := q.Stats(ctx)
-	available := 1.0
+	for name, n := range map[string]uint64{"events_accepted": s.Accepted, "events_rejected": s.Rejected, "events_processed": s.Processed, "events_retried": s.Retried, "events_dead": s.Dead} {
+		put(name, float64(n))
+	}
+	if closing {
+		return
+	}
+	put("queue_in_flight", float64(s.InFlight))
+	put("queue_capacity_bytes", float64(s.MaxBytes))
+	put("queue_lost", float64(len(s.Lost)))
 	if err != nil {
-		available = 0
+		put("queue_available", 0)
+		return
 	}
-	for name, v := range map[string]float64{
-		"events_accepted": float64(s.Accepted), "events_rejected": float64(s.Rejected), "events_processed": float64(s.Processed),
-		"events_retried": float64(s.Retried), "events_dead": float64(s.Dead),
-		"queue_depth": float64(s.Waiting), "queue_in_flight": float64(s.InFlight), "queue_bytes": float64(s.Bytes), "queue_capacity_bytes": float64(s.MaxBytes),
-		"queue_oldest_age_seconds": s.OldestAge.Seconds(), "queue_dead_letters": float64(s.DeadLetters), "queue_lost": float64(len(s.Lost)), "queue_available": available,
-	} {
-		put(name, v)
-	}
+	put("queue_available", 1)
+	put("queue_depth", float64(s.Waiting))
+	put("queue_bytes", float64(s.Bytes))
+	put("queue_oldest_age_seconds", s.OldestAge.Seconds())
+	put("queue_dead_letters", float64(s.DeadLetters))
 }
 
 // Events is the queue as the app sees it: what it takes and gives is measured, and its traces go on.

@@ -161,6 +161,62 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 	}
 }
 
+// What is not known is left out: a number that is 0 in its place is believed. Nor does the end of the process make the queue
+// unavailable: some keep the last that they heard.
+func TestWhatIsNotKnownOfTheQueueIsNotMeasured(t *testing.T) {
+	measured := func(rt *Runtime, ctx context.Context) map[string]float64 {
+		values := map[string]float64{}
+		rt.measure(ctx, func(name string, v float64, _ ...string) {
+			if strings.HasPrefix(name, "queue_") || strings.HasPrefix(name, "events_") {
+				values[name] = v
+			}
+		})
+		return values
+	}
+	var failed, well, closed map[string]float64
+	code, out, _ := call(t, func(rt *Runtime) error {
+		rt.OnStop("look", time.Second, func(ctx context.Context) error { closed = measured(rt, ctx); return nil })
+		q, err := rt.OpenQueue(1)
+		if err != nil {
+			return err
+		}
+		ended, cancel := context.WithCancel(rt.Context())
+		cancel()
+		failed = measured(rt, ended)
+		if _, err := q.Publish(rt.Context(), event.Event{ID: event.NewID(), Body: []byte("{}")}); err != nil {
+			return err
+		}
+		for well = measured(rt, rt.Context()); well["queue_available"] == 0; well = measured(rt, rt.Context()) {
+			time.Sleep(time.Millisecond) // the queue answers with what it found for a second
+		}
+		rt.Stop(nil)
+		return rt.Wait()
+	}, nil)
+	if code != 0 {
+		t.Fatalf("have %d\n%s", code, out)
+	}
+	fromDisk := []string{"queue_depth", "queue_oldest_age_seconds", "queue_bytes", "queue_dead_letters"}
+	for _, name := range fromDisk {
+		if _, ok := failed[name]; ok {
+			t.Errorf("want no %s while nobody answers, have %v", name, failed)
+		}
+		if _, ok := well[name]; !ok {
+			t.Errorf("want %s, have %v", name, well)
+		}
+	}
+	if v, ok := failed["queue_available"]; !ok || v != 0 || failed["queue_capacity_bytes"] == 0 || well["queue_depth"]+well["queue_in_flight"] != 1 {
+		t.Errorf("want it unavailable while nobody answers, and then one event, have %v, %v", failed, well)
+	}
+	if closed["events_accepted"] != 1 {
+		t.Errorf("want the last count at the end, have %v", closed)
+	}
+	for name := range closed {
+		if strings.HasPrefix(name, "queue_") {
+			t.Errorf("want no state of a queue that was closed, have %v", closed)
+		}
+	}
+}
+
 // onePipe sends one message through a socket pair.
 func onePipe(t *testing.T, rt *Runtime) {
 	t.Helper()

@@ -111,14 +111,11 @@ func (c *Chaos) harm(o Order, where []Point, now time.Time) error {
 }
 
 func (c *Chaos) harmAt(o Order, p Point, now time.Time) error {
-	held := o.Delay + o.Jitter
-	if o.Kind == Stall {
-		held = c.stalled(p.Name, now.Add(o.For), now)
-	}
+	held := c.held(o, p.Name, now)
 	switch {
 	case p.Fatal && (o.Kind == Error || o.Kind == Panic || o.Kind == Kill):
 		return errors.New("this would end the process")
-	case p.Patience > 0 && held >= p.Patience:
+	case p.Patience > 0 && holds(o.Kind) && held >= p.Patience:
 		return fmt.Errorf("it would be held for %v, and %v is too long there", held.Round(time.Millisecond), p.Patience)
 	case p.Vital && o.Kind == Stall:
 		return errors.New("whatever comes there would hang, and all that is behind it")
@@ -143,14 +140,30 @@ func (c *Chaos) spared(name string) float64 {
 	return share
 }
 
-// stalled is how long one stall after the other could hold who passes the point, with a new one until then.
-func (c *Chaos) stalled(name string, until, now time.Time) time.Duration {
-	for _, o := range c.orders {
-		if o.where[name] && o.Kind == Stall && o.began.Before(now) {
-			now = o.began
+func holds(k Kind) bool { return k == Latency || k == Stall }
+
+// held is how long all orders together could hold who passes the point, with the new one: one delay after the other, and
+// one stall after the other.
+func (c *Chaos) held(given Order, name string, now time.Time) (d time.Duration) {
+	var from, until time.Time // of the stalls
+	add := func(o Order, began time.Time) {
+		switch end := began.Add(o.For); {
+		case o.Kind == Latency:
+			d += o.Delay + o.Jitter
+		case o.Kind != Stall:
+		case from.IsZero():
+			from, until = began, end
+		case end.After(until):
+			until = end
 		}
 	}
-	return until.Sub(now)
+	for _, o := range c.orders { // oldest first
+		if o.where[name] {
+			add(o.Order, o.began)
+		}
+	}
+	add(given, now)
+	return d + until.Sub(from)
 }
 
 // match tells whether a name fits a pattern, in which * stands for any characters, also none, and / is like the others.

@@ -74,6 +74,12 @@ func TestHarmIsRefusedUnlessItIsForced(t *testing.T) {
 		"one stall after the other":    {[]chaos.Order{{Scope: "patient", Kind: chaos.Stall, Probability: 1, For: 9 * time.Second}}, chaos.Order{Scope: "patient", Kind: chaos.Stall, Probability: 1, For: 6 * time.Second}, "it would be held for 11s"},
 		"latency past all patience":    {nil, chaos.Order{Scope: "patient", Kind: chaos.Latency, Delay: 9 * time.Second, Jitter: time.Second, Probability: 1}, "patient: it would be held for 10s"},
 		"latency within the patience":  {nil, chaos.Order{Scope: "patient", Kind: chaos.Latency, Delay: 9 * time.Second, Probability: 1}, ""},
+		"one delay after the other":    {[]chaos.Order{{Scope: "patient", Kind: chaos.Latency, Delay: 6 * time.Second, Probability: 0.1}}, chaos.Order{Scope: "patient", Kind: chaos.Latency, Delay: 3 * time.Second, Jitter: time.Second, Probability: 0.1}, "patient: it would be held for 10s"},
+		"two delays within patience":   {[]chaos.Order{{Scope: "patient", Kind: chaos.Latency, Delay: 6 * time.Second, Probability: 1}}, chaos.Order{Scope: "patient", Kind: chaos.Latency, Delay: 3 * time.Second, Probability: 1}, ""},
+		"delays at two points":         {[]chaos.Order{{Scope: "vital", Kind: chaos.Latency, Delay: 6 * time.Second, Probability: 1}}, chaos.Order{Scope: "patient", Kind: chaos.Latency, Delay: 6 * time.Second, Probability: 1}, ""},
+		"a delay after a stall":        {[]chaos.Order{{Scope: "patient", Kind: chaos.Stall, Probability: 1, For: 7 * time.Second}}, chaos.Order{Scope: "patient", Kind: chaos.Latency, Delay: 4 * time.Second, Probability: 1}, "patient: it would be held for 11s"},
+		"a stall after a delay":        {[]chaos.Order{{Scope: "patient", Kind: chaos.Latency, Delay: 4 * time.Second, Probability: 1}}, chaos.Order{Scope: "patient", Kind: chaos.Stall, Probability: 1, For: 7 * time.Second}, "patient: it would be held for 11s"},
+		"an error beside a long delay": {[]chaos.Order{{Scope: "patient", Kind: chaos.Latency, Delay: time.Minute, Probability: 1, Force: true}}, chaos.Order{Scope: "patient", Kind: chaos.Error, Probability: 1}, ""},
 		"an error of one who can wait": {nil, chaos.Order{Scope: "patient", Kind: chaos.Error, Probability: 1}, ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -22,8 +22,9 @@ var (
 	anyURL    = regexp.MustCompile("(?i)[a-z][a-z0-9+.-]*://[^\\s\"<>`]*")
 	// user:password@, as in data source names without a scheme.
 	userinfo = regexp.MustCompile(`[^\s:"]+:[^\s"]*@`)
-	// A name that sounds like a credential, and its value, to the closing quote or the next space.
-	credential = regexp.MustCompile(`(?i)([\w.-]*(?:passw|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|signature|credential|authorization|cookie)[\w.-]*["']?\s*[=:]\s*)((?:bearer|basic)\s+)?("[^"]*"?|'[^']*'?|\S+)`)
+	// A name that sounds like a credential, and its value: to the closing quote (of JSON, and of JSON within a string), to
+	// the first closing bracket, or to the next space.
+	credential = regexp.MustCompile(`(?i)([\w.-]*(?:passw|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|signature|credential|authorization|cookie)[\w.-]*(?:\\*["'])?\s*[=:]\s*)((?:bearer|basic)\s+)?("(?:[^"\\]|\\(?s:.))*"?|'(?:[^'\\]|\\(?s:.))*'?|\\+"[^"]*"?|[\[{][^\]}]*[\]}]?|\S+)`)
 	// An HTTP credential without its header's name.
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}`)
 )

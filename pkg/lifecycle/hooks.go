@@ -38,8 +38,8 @@ func (l *Life) runHooks() {
 		done := make(chan struct{})
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), h.budget)
 		go func() {
+			defer cancel() // after done, so that until then only the budget can end the context
 			defer close(done)
-			defer cancel()
 			stack.Labelled(ctx, hookLabel(h.name), func(ctx context.Context) {
 				l.endHook(h, fault.Recover("hook "+h.name, func() error { return h.fn(ctx) }))
 			})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 )
 
@@ -24,7 +25,7 @@ func jsonFormat(id identity, cut *atomic.Uint64) *format {
 		}
 		r.AddAttrs(slog.String(workerKey, l.worker))
 		r.AddAttrs(id.rest...)
-		r.AddAttrs(l.attrs...)
+		r.AddAttrs(spelled(l.attrs)...)
 		return r
 	}
 	f := newFormat(func(w io.Writer) slog.Handler {
@@ -32,6 +33,30 @@ func jsonFormat(id identity, cut *atomic.Uint64) *format {
 	}, arrange, cut)
 	f.finish = escapeControls
 	return f
+}
+
+// spelled returns attrs with durations as text, 1.5s, as the console shows them. slog would write nanoseconds, and who
+// indexes lines wants one type of a field: text is what else stands there.
+func spelled(attrs []slog.Attr) []slog.Attr {
+	var list []slog.Attr // nil while nothing is to be changed, as in most lines
+	for i, a := range attrs {
+		switch v := a.Value.Resolve(); v.Kind() {
+		case slog.KindDuration:
+			a.Value = slog.StringValue(v.Duration().String())
+		case slog.KindGroup:
+			a.Value = slog.GroupValue(spelled(v.Group())...)
+		default:
+			continue
+		}
+		if list == nil {
+			list = slices.Clone(attrs)
+		}
+		list[i] = a
+	}
+	if list == nil {
+		return attrs
+	}
+	return list
 }
 
 // escapeControls escapes DEL and the C1 controls, which encoding/json passes on: some terminals act upon them, and

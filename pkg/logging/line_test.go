@@ -70,6 +70,20 @@ func TestConsoleStringsComeBackByUnquote(t *testing.T) {
 	}
 }
 
+// A number of nanoseconds beside "1.5s" would be one field of two types.
+func TestADurationIsText(t *testing.T) {
+	took := 1500 * time.Millisecond
+	for _, format := range []string{"json", "console"} {
+		l, out := open(t, logging.Options{Format: format})
+		log := l.Logger().With("by_logger", took)
+		log.WithGroup("g").Info("m", "took", took, "valuer", valuer{slog.DurationValue(took)}, slog.Group("deeper", "took", took, "n", 7))
+		log.Info("m", "took", took, "long", strings.Repeat("x", 2*limit))
+		if s := out.String(); strings.Count(s, "1.5s") != 6 || strings.Contains(s, "1500000000") || !strings.Contains(s, "7") {
+			t.Errorf("%s: want each duration as text, have\n%s", format, s)
+		}
+	}
+}
+
 func TestStackIsReadableText(t *testing.T) {
 	l, out := open(t, logging.Options{Format: "json"})
 	l.Logger().Info("m", "stack", []byte("goroutine 1:\nmain.main()"))

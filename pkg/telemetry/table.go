@@ -109,7 +109,7 @@ func Metrics() []Metric {
 		{Name: "queue_oldest_age_seconds", Kind: Gauge, Unit: "s", Meaning: "age of the oldest event in the queue"},
 		{Name: "queue_dead_letters", Kind: Gauge, Meaning: "dead letters that wait for somebody to look at them"},
 		{Name: "queue_lost", Kind: Gauge, Meaning: "events whose record on disk is damaged"},
-		{Name: "queue_available", Kind: Gauge, Meaning: "1 if the queue takes events, else 0"},
+		{Name: "queue_available", Kind: Gauge, Meaning: "1 if the queue takes events, else 0: then depth, bytes, age and dead letters are missing. While the process ends all of the queue's gauges are"},
 
 		{Name: "chaos_orders_active", Kind: Gauge, Meaning: "orders to make something fail (app ctl chaos) that are active"},
 		{Name: nameStrikes, Kind: Counter, Labels: []string{"point", "kind"}, Meaning: "what they did, by the fault point and the kind of fault: `latency`, `error`, `drop`, `panic`, `stall`, `kill`"},

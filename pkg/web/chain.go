@@ -95,12 +95,14 @@ func validID(id string) bool {
 	return true
 }
 
-// logged writes one line per request. The query is left out, since people put tokens there.
+// logged writes one line per request, and at debug one before it with the body. The query is left out, since people put
+// tokens there.
 func logged(next http.Handler, s *site) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
-		whole := false
+		whole, heard := false, s.overhear(r)
 		defer func() {
+			heard.tell(r, s.Log)
 			status := x.status
 			if status == 0 && whole {
 				status = http.StatusOK // what net/http answers for a handler that said nothing

@@ -1,0 +1,83 @@
+package base
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/queue"
+)
+
+// What is asked twice is answered in the same order, and the queue in words.
+func TestThePartsOfTheHealthAreSortedAndReadable(t *testing.T) {
+	parts := []string{"chaos", "gamma", "alpha", "queue", "epsilon", "beta", "delta"}
+	var text string
+	var titles []string
+	code, out, _ := call(t, func(rt *Runtime) error {
+		for _, name := range parts {
+			if name != "chaos" && name != "queue" {
+				rt.Check(name, func() (any, error) { return map[string]int{"n": 7}, nil })
+			}
+		}
+		q, err := rt.OpenQueue(1)
+		if err != nil {
+			return err
+		}
+		if _, err := q.Publish(rt.Context(), event.Event{ID: event.NewID(), Body: []byte("{}")}); err != nil {
+			return err
+		}
+		sent, err := json.Marshal(rt.status())
+		if err != nil {
+			return err
+		}
+		var received status
+		if err := json.Unmarshal(sent, &received); err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		if err := show(&b, false, received, printStatus); err != nil {
+			return err
+		}
+		text = regexp.MustCompile(" +").ReplaceAllString(b.String(), " ")
+		for _, item := range rt.healthItems() {
+			titles = append(titles, item.Title)
+		}
+		rt.Stop(nil)
+		return rt.Wait()
+	}, nil)
+	if code != 0 {
+		t.Fatalf("have %d\n%s", code, out)
+	}
+	slices.Sort(parts)
+	at := -1
+	for i, name := range parts {
+		next := strings.Index(text, "\n"+name+" ")
+		if next <= at {
+			t.Errorf("want %v in this order, have\n%s", parts, text)
+		}
+		at = next
+		if want := "health of " + name; titles[i+1] != want { // the first one is the whole
+			t.Errorf("want %s, have %q", want, titles)
+		}
+	}
+	for _, want := range []string{" of 1 GiB\n", " 0 dead letters, ", "\nchaos off\n", `alpha {"n":7}`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("want %q, have\n%s", want, text)
+		}
+	}
+}
+
+func TestTheQueueInALine(t *testing.T) {
+	s := queue.Stats{Waiting: 12, InFlight: 3, Bytes: 1_258_291, MaxBytes: 1 << 30}
+	if have, want := queueText(s), "12 waiting, 3 in flight, 0 dead letters, 1.2 MiB of 1 GiB"; have != want {
+		t.Errorf("want %s, have %s", want, have)
+	}
+	s.DeadLetters, s.Lost, s.Bytes = 1, []uint64{7, 9}, 0
+	if have, want := queueText(s), "12 waiting, 3 in flight, 1 dead letters, 0 B of 1 GiB, 2 damaged on disk"; have != want {
+		t.Errorf("want %s, have %s", want, have)
+	}
+}
