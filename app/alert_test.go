@@ -112,7 +112,7 @@ func TestPeopleAreToldWhatHappens(t *testing.T) {
 		}
 	}
 	send(`{"do":"handler panics"}`, "request-1")
-	envelope := strings.Split(s.find(t, "POST /api/42/envelope/", "the handler panics"), "\n")
+	envelope := strings.Split(s.find(t, "POST /api/42/envelope/", "the handler panics", `"mechanism":{"type":"guard"`), "\n")
 	var event struct {
 		Release   string
 		Tags      map[string]string

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-telegram/bot/models"
+
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/web"
@@ -297,9 +299,9 @@ func TestAnEventIsBounded(t *testing.T) {
 	s, dsn := sentryServer(t)
 	a, _ := open(t, Options{DSN: dsn})
 	log := logTo(t, a)
-	huge := strings.Repeat("äx ", 100_000)
-	for range 2 * keptCrumbs {
-		log.Info(huge, "a", huge, "b", struct{ X string }{huge}, "c", huge, "d", huge, "e", huge, "f", huge, "g", huge, "h", huge)
+	huge := strings.Repeat("ä< ", 100_000) // JSON makes six bytes of each <
+	for i := range 2 * keptCrumbs {
+		log.Info(huge, "n", i, "a", huge, "b", struct{ X string }{huge}, "c", huge, "d", huge, "e", huge, "f", huge, "g", huge, "h", huge)
 	}
 	var attrs []any
 	for i := range 100 {
@@ -391,4 +393,16 @@ func TestTelegramAnswersTheStatusToItsChatAlone(t *testing.T) {
 	}
 	finish(t, a)
 	a.listeners.Wait() // or the test never ends
+	for _, u := range []struct {
+		chat int64
+		text string
+		want bool
+	}{{testChat, "/status", true}, {testChat, " /status@shop_bot now", true}, {666, "/status", false}, {testChat, "/stop", false}, {testChat, "/statusx", false}, {testChat, "", false}} {
+		if have := a.telegram.isStatus(&models.Update{Message: &models.Message{Chat: models.Chat{ID: u.chat}, Text: u.text}}); have != u.want {
+			t.Errorf("%+v: have %v", u, have)
+		}
+	}
+	if a.telegram.isStatus(&models.Update{}) {
+		t.Error("want what is no message passed over")
+	}
 }

@@ -104,9 +104,31 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+// Not even the error that is redacted later has the URL.
+func TestNoErrorOfACallHasTheURL(t *testing.T) {
+	with := surroundings(io.Discard)
+	client, err := dial(with.Client, "x", policy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range faults {
+		if f.name == "slow drip" || f.name == "black hole" { // they take all the time that there is
+			continue
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+f.addr(t)+"/hooks3cret", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = call(client, req); err != nil && strings.Contains(err.Error(), "hooks3cret") {
+			t.Errorf("%s: want no URL, have %v", f.name, err)
+		}
+	}
+	client.CloseIdleConnections()
+}
+
 // When Telegram wants to be left alone for a while, it is: the one that waits is sent afterwards.
 func TestTelegramsPauseIsKept(t *testing.T) {
-	const pause = time.Second
+	const pause = 3 * time.Second // longer than the sender waits by itself
 	var first, again time.Time
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -116,7 +138,7 @@ func TestTelegramsPauseIsKept(t *testing.T) {
 		case first.IsZero():
 			first = time.Now()
 			w.WriteHeader(http.StatusTooManyRequests)
-			_, _ = io.WriteString(w, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 1","parameters":{"retry_after":1}}`)
+			_, _ = io.WriteString(w, `{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 3","parameters":{"retry_after":3}}`)
 		default:
 			again = time.Now()
 			_, _ = io.WriteString(w, `{"ok":true,"result":{"message_id":1,"date":1,"chat":{"id":7,"type":"group"},"text":"x"}}`)

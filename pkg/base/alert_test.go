@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/base-app/pkg/alert"
 	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/fault"
 )
@@ -92,6 +93,14 @@ func TestARequiredDependencyIsAProblemWhileItIsDown(t *testing.T) {
 			fail(nil)
 		}
 		s.await(t, `"event_action":"resolve","dedup_key":"base-app@box-1/dependency/db"`)
+		mute, err := rt.Depend("alert-mute", depend.Policy{Failures: 1})
+		if err != nil {
+			return err
+		}
+		_ = mute.Do(t.Context(), func(context.Context) error { return depend.Failure(errors.New("gone")) })
+		if now, _ := rt.wrong(); len(now) != 0 || mute.Health().State != depend.Down {
+			t.Errorf("want no problem of who can't be told, have %v", now)
+		}
 		health = bodyOf(t, rt.addr, "/healthz")
 		if status := statusOf(t, rt.addr, "/readyz"); status != 200 {
 			t.Errorf("want it ready though the webhook is down, have %d", status)
@@ -122,7 +131,11 @@ func TestAProblemOutlivesTheProcess(t *testing.T) {
 		code, out, _ := call(t, func(rt *Runtime) error {
 			rt.Check("shelf", func() (any, error) { return nil, sick })
 			rt.Started()
+			rt.problem(alert.Alert{Key: "never-was", State: alert.Over, Severity: alert.Error})
 			s.await(t, pattern)
+			if over := time.Since(rt.began); sick == nil && over < steady {
+				t.Errorf("want the end told when the new process is steady, it was after %v", over)
+			}
 			rt.Stop(nil)
 			return rt.Wait()
 		}, vars)
@@ -135,6 +148,9 @@ func TestAProblemOutlivesTheProcess(t *testing.T) {
 		t.Errorf("want it open while nobody knows, have\n%s", s)
 	}
 	run(nil, `"event_action":"resolve","dedup_key":"base-app@box-1/check/shelf"`)
+	if strings.Contains(s.String(), "never-was") {
+		t.Errorf("want no end without a beginning, have\n%s", s)
+	}
 }
 
 // What people write about a failure reaches Sentry under the id of its event; the cause of the end does, too.
