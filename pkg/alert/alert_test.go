@@ -49,6 +49,7 @@ func TestWhatAGuardCatchesIsOneEvent(t *testing.T) {
 	s, dsn := sentryServer(t)
 	a, _ := open(t, Options{DSN: dsn, Environment: "staging"})
 	log := logTo(t, a)
+	log.DebugContext(inRequest(t), "request body", "body", "not for others")
 	log.InfoContext(inRequest(t), "before", "password", "x", "n", 7)
 	ctx := logging.With(inRequest(t), slog.String("report_id", reportID))
 	guard := fault.Guard{Log: log, Report: a.Report}

@@ -86,10 +86,11 @@ func (r *reporter) report(ctx context.Context, e *fault.Error, level sentry.Leve
 }
 
 // Hear is for logging.Options: of an ERROR record it makes an event, unless a guard reports it or its error's kind is not
-// reported; what is below becomes part of the events that follow.
+// reported; what is below, down to INFO, becomes part of the events that follow.
 func (a *Alerts) Hear(ctx context.Context, rec slog.Record) {
 	r := a.errors
 	switch {
+	case rec.Level < slog.LevelInfo: // bodies stand there, which are not to leave the machine
 	case rec.Level < slog.LevelError:
 		r.crumbs.add(rec)
 	case !fault.IsReported(ctx) && !a.isClosing():
