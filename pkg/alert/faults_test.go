@@ -111,16 +111,16 @@ func TestNoErrorOfACallHasTheURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range faults {
-		if f.name == "slow drip" || f.name == "black hole" { // they take all the time that there is
+	for _, f := range faulty.Servers() {
+		if f.Name == "slow drip" || f.Name == "black hole" { // they take all the time that there is
 			continue
 		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+f.addr(t)+"/hooks3cret", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+f.Start(t)+"/hooks3cret", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err = call(client, req); err != nil && strings.Contains(err.Error(), "hooks3cret") {
-			t.Errorf("%s: want no URL, have %v", f.name, err)
+			t.Errorf("%s: want no URL, have %v", f.Name, err)
 		}
 	}
 	client.CloseIdleConnections()
