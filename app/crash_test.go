@@ -224,9 +224,18 @@ func (r *recorder) judge() {
 		twice += n - 1
 	}
 	t.Logf("%d events accepted, %d handled, %d times again after a crash; answers that were not 202: %v", len(r.accepted), len(count), twice, r.refused)
-	if len(r.accepted) < 100 {
+	if len(r.accepted) < fewest {
 		t.Errorf("want a test that has posted something, have %d events", len(r.accepted))
 	}
+}
+
+// fewest is how many events must have been accepted for a test to mean something.
+const fewest = 100
+
+func (r *recorder) posted() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.accepted)
 }
 
 func (r *recorder) get(path string) (int, string) {
@@ -271,7 +280,8 @@ func TestNoAcceptedEventIsLostByKills(t *testing.T) {
 	r.ready()
 	life := time.Since(began) + 150*time.Millisecond // a start, and some time at work
 	r.post(6)
-	for range kills {
+	// On a machine that has become slower since, few lives get as far as to their work: there are more of them then.
+	for i := 0; i < kills || r.posted() < fewest && i < 3*kills; i++ {
 		<-time.After(rand.N(life))
 		r.kill()
 		r.start()

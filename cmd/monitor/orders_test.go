@@ -188,9 +188,12 @@ time.sleep(1000)
 `,
 		"cmd_kill.py": `
 import zmq
-sock = zmq.Context().socket(zmq.PUSH)
-sock.connect('ipc://command')
-sock.send(b'')
+def kill(): # what it returns from is closed in order, and waits for the message to be gone
+    context = zmq.Context()
+    sock = context.socket(zmq.PUSH)
+    sock.connect('ipc://command')
+    sock.send(b'')
+kill()
 `} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

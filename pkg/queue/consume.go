@@ -40,9 +40,8 @@ type flight struct {
 	cancel context.CancelFunc // of the request that waits
 }
 
-// purge forgets what was fetched and not handed out, up to the sequence, and returns how many others there are up to it.
-// The server has forgotten them all.
-func (f *flight) purge(last uint64) (inHand int) {
+// purge forgets what was fetched and not handed out, up to the sequence; the server has forgotten it already.
+func (f *flight) purge(last uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.purged = max(f.purged, last)
@@ -54,12 +53,6 @@ func (f *flight) purge(last uint64) (inHand int) {
 		f.bytes -= d.event.Size()
 		return true
 	})
-	for sequence := range f.events {
-		if sequence <= last {
-			inHand++
-		}
-	}
-	return inHand
 }
 
 func signal(token chan struct{}) {

@@ -156,9 +156,9 @@ func (q *Queue) PurgeDead(ctx context.Context, id string) (int, error) {
 	return q.purge(ctx, streamDead, map[string]any{"filter": subjectOf(streamDead, id)})
 }
 
-// Purge deletes all events that wait, and returns how many. There is no way back. Those that Next has handed out go on,
-// once: one that fails then is a dead letter, and one that is interrupted is gone. Of what other replicas
-// have in flight, this one knows nothing: there a failure is the end, too.
+// Purge deletes all events that are in the queue, and returns how many. There is no way back. Those that Next has handed
+// out are among them: they go on, once, and one that fails then is a dead letter, one that is interrupted is gone. Of what
+// other replicas have in flight, this one knows nothing: there a failure is the end, too.
 func (q *Queue) Purge(ctx context.Context) (int, error) {
 	tried, err := q.streamInfo(ctx, streamTries)
 	if err != nil {
@@ -173,7 +173,7 @@ func (q *Queue) Purge(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n -= q.flight.purge(last)
+	q.flight.purge(last)
 	signal(q.room)
 	signal(q.ready)
 	// Who uses one of the ids again begins anew.
