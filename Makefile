@@ -14,7 +14,7 @@ COMPOSE  = VERSION='$(VERSION)' COMMIT='$(COMMIT)' docker compose
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## start the app in this terminal
 	$(GO) run ./app
@@ -30,6 +30,13 @@ cluster: ## test the files for several machines: compose overlays, manifests, NA
 
 faults: ## the HTTP client over connections that misbehave, with the race detector, 10 s
 	cd $(FAULTS) && $(GO) test -race -shuffle=on ./...
+
+observability-test: ## test the rules, the alerts and the dashboard with a real Prometheus, 40 s; it fetches modules of its own
+	cd docker/observability && $(GO) test -count=1 -shuffle=on ./...
+
+collector: ## run the collector on its configuration, and note that it was; it compiles for minutes
+	cd docker/observability/collector && $(GO) vet ./... && $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck ./...
+	cd docker/observability/collector && $(GO) test -count=1 ./... -args -update
 
 demo: ## the walk-through of docs/demo.md as a test, with a PostgreSQL of its own, 20 s; it fetches modules of its own
 	cd examples/demo && $(GO) test -count=1 -shuffle=on ./...
@@ -49,12 +56,16 @@ lint: ## gofmt, vet, staticcheck, shellcheck
 	$(GO) tool $(TOOLS) staticcheck ./...
 	$(GO) tool $(TOOLS) staticcheck -tags e2e ./docker/...
 	cd docker/cluster && $(GO) vet ./... && $(GO) tool -modfile=../../.ci/tools/go.mod staticcheck ./...
+	cd docker/observability && $(GO) vet ./... && $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck ./...
 	cd examples/demo && $(GO) vet ./... && $(GO) tool -modfile=../../.ci/tools/go.mod staticcheck ./...
 	cd $(FAULTS) && $(GO) vet ./... && $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck ./...
 	@scripts=$$(git ls-files '*.sh' .ci/run); shellcheck $$scripts
 
 up: ## build the image, start the container, and wait until it is healthy
 	$(COMPOSE) up -d --build --wait
+
+observability: ## start the container and all that watches it: docs/observability.md
+	$(COMPOSE) -f docker-compose.yml -f docker/compose.observability.yml up -d --build --wait
 
 down: ## stop the container and remove it; its data stay
 	$(COMPOSE) down
@@ -82,4 +93,4 @@ docs: ## generate docs/settings.md and docs/metrics.md
 clean: ## remove what the other targets made
 	rm -rf bin cover.out
 
-.PHONY: help run build test cluster faults demo bench fuzz lint up down logs shell image e2e cover docs clean
+.PHONY: help run build test cluster faults observability-test collector observability demo bench fuzz lint up down logs shell image e2e cover docs clean

@@ -25,7 +25,7 @@ const module = "example.com/base-app/"
 
 // floors says who may import whom: only packages of a lower floor. Leaves of floor 0 know nothing of ours.
 var floors = map[string]int{
-	"pkg/worker": 0, "pkg/stack": 0, "pkg/completion": 0,
+	"pkg/worker": 0, "pkg/stack": 0, "pkg/completion": 0, "pkg/faulty": 0,
 	"pkg/fault": 1, "docker/listener": 1,
 	"pkg/config": 2, "pkg/logging": 2, "pkg/zmq": 2, "pkg/event": 2, "pkg/depend": 2,
 	"pkg/lifecycle": 3, "pkg/nanny": 3,
@@ -35,6 +35,7 @@ var floors = map[string]int{
 	"pkg/telemetry": 5, // it asks pkg/web how a request was answered
 	"pkg/backup":    5,
 	"pkg/schedule":  5,
+	"pkg/alert":     5, // it calls through pkg/web
 	"pkg/base":      6,
 	"app":           7, "docker/e2e/stubborn": 7, "cmd/monitor": 7, "examples/naughty": 7,
 	"examples/demo/service1": 7, "examples/demo/service2": 7, "examples/demo/load": 7,

@@ -29,6 +29,8 @@ var removals = []struct {
 		"pkg/base/operate.go":   {"\tanswer(\"GET /jobs\", func(*http.Request) (any, error) { return rt.jobs.List(), nil })\n", "\t\t{Name: \"jobs\", Items: func(all []stack.Goroutine) []lifecycle.Item { return jobItems(rt.jobs.List(), all) }},\n"},
 		"pkg/base/telemetry.go": {"\tmeasureJobs(rt.jobs.List(), put)\n"},
 		"pkg/base/chaos.go":     {", scheduleWorker"},
+		"pkg/base/alert.go": {"\t\"example.com/base-app/pkg/schedule\"\n",
+			"\tif rt.alerts.Pinged() {\n\t\trt.Schedule(schedule.Job{Name: \"nanny-report\", Spec: pingEvery, Timeout: pingTime, Do: func(ctx context.Context, _ *slog.Logger) error { return rt.pingWorkers(ctx) }})\n\t}\n"},
 	}},
 }
 

@@ -248,7 +248,7 @@ func pipeline(b *testing.B, q *queue.Queue, log *slog.Logger, workers, n int) (s
 	ctx, cancel := context.WithCancel(b.Context())
 	z := zmq.NewContext(zmq.Options{Log: log})
 	handled := make(chan struct{}, n)
-	p := processor{z, q, log, time.Minute, func(context.Context, event.Event) error { handled <- struct{}{}; return nil }, chaos.New(chaos.Options{}).Step, make(chan []byte)}
+	p := processor{z, q, log, time.Minute, func(context.Context, event.Event) error { handled <- struct{}{}; return nil }, chaos.New(chaos.Options{}).Step, func(context.Context, error) {}, make(chan []byte)}
 	var all sync.WaitGroup
 	for range workers {
 		all.Go(func() { _ = p.work(ctx) })

@@ -41,7 +41,7 @@ func runWith(rt *base.Runtime, cfg *config, handle handleFunc) error {
 	if err != nil {
 		return err
 	}
-	p := processor{rt.ZMQ, events, rt.Log, cfg.Handler.Timeout, handle, rt.Chaos.Step, make(chan []byte)}
+	p := processor{rt.ZMQ, events, rt.Log, cfg.Handler.Timeout, handle, rt.Chaos.Step, rt.Capture, make(chan []byte)}
 	for i := range cfg.Workers {
 		// A handler that was told to stop and doesn't is stuck a second later.
 		rt.Go(fmt.Sprintf("handler-%d", i+1), p.work, nanny.Deadline(cfg.Handler.Timeout+time.Second))

@@ -44,6 +44,7 @@ type processor struct {
 	timeout time.Duration
 	handle  handleFunc
 	fault   func(ctx context.Context, point string) error // asked before each event for a fault that somebody wants
+	report  func(ctx context.Context, err error)          // told of panics: they are mistakes, even if the event is handled in the end
 	next    chan []byte
 }
 
@@ -114,6 +115,9 @@ func (p processor) process(ctx context.Context, e event.Event) error {
 		released := p.events.Release(e.Receipt)
 		end(telemetry.Interrupted, err)
 		return errors.Join(context.Cause(ctx), released)
+	}
+	if fault.Of(err) == fault.KindPanic {
+		p.report(ctx, err)
 	}
 	attrs := []any{"id", e.ID, "sequence", e.Sequence, "delivery", e.Delivery, "error", err}
 	if trace := fault.Stack(err); len(trace) > 0 {

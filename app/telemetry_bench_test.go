@@ -88,7 +88,7 @@ func through(b *testing.B, q *queue.Queue, tel *telemetry.Telemetry, workers, n 
 	log := slog.New(slog.DiscardHandler)
 	z := zmq.NewContext(zmq.Options{Log: log, Observe: tel.Socket()})
 	handled := make(chan struct{}, n)
-	p := processor{z, q, log, time.Minute, func(context.Context, event.Event) error { handled <- struct{}{}; return nil }, chaos.New(chaos.Options{}).Step, make(chan []byte)}
+	p := processor{z, q, log, time.Minute, func(context.Context, event.Event) error { handled <- struct{}{}; return nil }, chaos.New(chaos.Options{}).Step, func(context.Context, error) {}, make(chan []byte)}
 	var all sync.WaitGroup
 	for range workers {
 		all.Go(func() { _ = p.work(ctx) })

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -110,65 +109,6 @@ func TestOneTraceLeadsFromTheRequestToTheHandlerOfTheNextLife(t *testing.T) {
 	}
 	await(t, "the trace after the crash", func() bool { return slices.Equal(book.path(trace, "handle event"), want) })
 	r.stop()
-}
-
-// With every exporter broken at once the app starts, works and ends as it does without any.
-func TestWhoDoesNotListenHoldsUpNothing(t *testing.T) {
-	hole, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes connections, and nobody answers
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hole.Close()
-	addr := "http://" + hole.Addr().String()
-	off := newRecorder(t, t.TempDir())
-	broken := newRecorder(t, t.TempDir(), "OTEL_EXPORTER_OTLP_ENDPOINT="+addr, "INFLUX_URL="+addr, "INFLUX_TOKEN=t", "INFLUX_BUCKET=b",
-		"STATSD_ADDR=statsd.invalid:8125", "METRICS_ADDR=127.0.0.1:0", "OTEL_METRIC_EXPORT_INTERVAL=200")
-	var start, end [2]time.Duration
-	for i, r := range []*recorder{off, broken} {
-		began := time.Now()
-		r.start()
-		r.ready()
-		start[i] = time.Since(began)
-	}
-	if start[1] > start[0]+2*time.Second {
-		t.Errorf("want a start as quick as %v, have %v", start[0], start[1])
-	}
-	median := func(r *recorder) time.Duration {
-		const n = 100
-		var took []time.Duration
-		client := http.Client{Timeout: patience, Transport: &http.Transport{}}
-		defer client.CloseIdleConnections()
-		for range n {
-			began := time.Now()
-			answer, err := client.Post("http://"+r.addr+"/events", "application/json", strings.NewReader("{}"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, _ = io.Copy(io.Discard, answer.Body)
-			_ = answer.Body.Close()
-			took = append(took, time.Since(began))
-		}
-		slices.Sort(took)
-		return took[n/2]
-	}
-	best := [2]time.Duration{time.Hour, time.Hour}
-	for range 3 { // in turns, and the best counts: the machine is not ours alone
-		best[0], best[1] = min(best[0], median(off)), min(best[1], median(broken))
-	}
-	if best[1] > 3*best[0] {
-		t.Errorf("want an event accepted as quickly as without exporters, %v, have %v", best[0], best[1])
-	}
-	for i, r := range []*recorder{off, broken} {
-		began := time.Now()
-		r.stop()
-		end[i] = time.Since(began)
-	}
-	if end[1] > 8*time.Second {
-		t.Errorf("want the end within 8 s, have %v (%v without exporters)", end[1], end[0])
-	}
-	if !strings.Contains(broken.log(), "telemetry that was left could not be sent") {
-		t.Errorf("want it told, have\n%s", broken.log())
-	}
 }
 
 // runFaulty runs the app with a handler that always fails.

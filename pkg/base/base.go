@@ -83,7 +83,7 @@ func Main[C Configuration](cfg C, run func(*Runtime, C) error) int {
 	return p.main()
 }
 
-// keepFor is how old dumps and crash reports get: until somebody is back from a holiday.
+// keepFor is how old dumps, errors and crash reports get: until somebody is back from a holiday.
 const keepFor = 30 * 24 * time.Hour
 
 // commands is the command line.
@@ -99,7 +99,7 @@ type commands struct {
 	} `cmd:"" help:"Ask the running app for its health: exit code 0 is healthy, 1 is not. For probes."`
 	Cleanup struct {
 		Age time.Duration `default:"${age}" help:"Remove what is older."`
-	} `cmd:"" help:"Remove old dumps and crash reports from the data folder. For cron: it works when the app is dead, too."`
+	} `cmd:"" help:"Remove old dumps, errors and crash reports from the data folder. For cron: it works when the app is dead, too."`
 	Backup     backupCommands `cmd:"" help:"Back up the queue, prove that a backup can be restored, restore it."`
 	Ctl        ctl            `cmd:"" help:"Talk to the running app through its control socket."`
 	Completion struct {
@@ -243,8 +243,12 @@ func (p *program) start() int {
 		return p.fail(err)
 	}
 	s, build := p.cfg.settings(), ReadBuild()
+	alerts, err := newAlerts(s, build)
+	if err != nil {
+		return p.fail(err)
+	}
 	logs, err := logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment,
-		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Out: p.out})
+		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Hear: alerts.Hear, Out: p.out})
 	if err != nil {
 		return p.fail(err)
 	}
@@ -252,7 +256,7 @@ func (p *program) start() int {
 	if err != nil {
 		return p.fail(err)
 	}
-	rt := newRuntime(s, build, logs, tel, p.signals)
+	rt := newRuntime(s, build, logs, tel, alerts, p.signals)
 	exit := rt.life.Run(func(context.Context) error {
 		err := errGoexit
 		defer func() { // also when the app's run panics or ends its goroutine: the hooks are for after the workers
@@ -264,7 +268,12 @@ func (p *program) start() int {
 	})
 	abandonTelemetry(tel)
 	exit.Version, exit.Commit = build.Version, build.Commit
-	lifecycle.Save(func() { rt.saveExit(exit) })
+	lifecycle.Save(func() {
+		told := make(chan struct{})
+		go func() { defer close(told); rt.tellForced(exit) }()
+		rt.saveExit(exit)
+		<-told
+	})
 	lifecycle.Say(func() { tellEnd(rt, exit) })
 	if cause := context.Cause(rt.Context()); fault.Of(cause) == fault.KindConfig {
 		lifecycle.Say(func() { p.fail(cause) })
@@ -288,6 +297,9 @@ func (p *program) body(rt *Runtime, warnings []string) error {
 		return err
 	}
 	if err := rt.openTelemetry(); err != nil {
+		return err
+	}
+	if err := rt.openAlerts(); err != nil {
 		return err
 	}
 	rt.openSchedule()

@@ -24,9 +24,10 @@ func (rt *Runtime) webOptions(h http.Handler) web.Options {
 		Rate: float64(s.Rate), Burst: s.Burst, TrustedProxies: s.Proxies, TLSCertFile: s.TLSCert, TLSKeyFile: s.TLSKey}
 }
 
-// feedback logs what people wrote about a failure.
+// feedback logs what people wrote about a failure, and passes it on.
 func (rt *Runtime) feedback(ctx context.Context, f web.Feedback) {
 	rt.Log.WarnContext(ctx, "feedback", "report_id", f.ReportID, "failed_request_id", f.RequestID, "name", f.Name, "email", f.Email, "comment", f.Comment)
+	rt.alerts.Feedback(f)
 }
 
 // drainDelay is how long to go on after TERM. Nobody sends work to what has never been ready.

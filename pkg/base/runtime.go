@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/base-app/pkg/alert"
 	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/control"
@@ -36,6 +37,8 @@ const (
 	heartbeatBudget = time.Second
 	// flushBudget bounds the last words to syslog; it is within what a forced end waits for them.
 	flushBudget = 400 * time.Millisecond
+	// closeMargin is what is left of the budget of the last words for whoever doesn't notice at once that it is over.
+	closeMargin = 500 * time.Millisecond
 )
 
 // Runtime is what an app's run function is given. Its methods may be called from any goroutine.
@@ -54,6 +57,9 @@ type Runtime struct {
 	nanny   *nanny.Nanny
 	depends *depend.Registry
 	jobs    *schedule.Scheduler
+	alerts  *alert.Alerts
+	// problems are those that people were told of.
+	problems problems
 
 	mu     sync.Mutex
 	folder *lifecycle.Folder // nil until it is open
@@ -64,10 +70,11 @@ type Runtime struct {
 	opening     time.Time // until then the start may take its time
 	checks      []check
 	queue       *queue.Queue // nil until OpenQueue
+	flushes     []func(context.Context)
 }
 
-func newRuntime(s *Settings, build Build, logs *logging.Log, tel *telemetry.Telemetry, signals *lifecycle.Signals) *Runtime {
-	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, Telemetry: tel, began: time.Now(), logs: logs}
+func newRuntime(s *Settings, build Build, logs *logging.Log, tel *telemetry.Telemetry, alerts *alert.Alerts, signals *lifecycle.Signals) *Runtime {
+	rt := &Runtime{Settings: s, Log: logs.Logger(), Build: build, Telemetry: tel, began: time.Now(), logs: logs, alerts: alerts}
 	rt.life = lifecycle.New(lifecycle.Options{
 		Log: rt.Log, Grace: s.Shutdown.Grace, Signals: signals,
 		Hangup:   func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
@@ -115,6 +122,35 @@ func (rt *Runtime) Stop(cause error) { rt.life.Stop(cause) }
 // OnStop registers fn to be called at shutdown after the workers have ended, last registered first, for at most budget.
 func (rt *Runtime) OnStop(name string, budget time.Duration, fn func(context.Context) error) {
 	rt.life.OnStop(name, budget, fn)
+}
+
+// flush registers fn to send what is left at shutdown, when workers and queue have ended, and while heartbeats go on. All
+// that is registered sends at once, within one budget.
+func (rt *Runtime) flush(fn func(context.Context)) {
+	rt.mu.Lock()
+	first := rt.flushes == nil
+	rt.flushes = append(rt.flushes, fn)
+	rt.mu.Unlock()
+	if first {
+		rt.OnStop("flush", telemetry.Budget, rt.flushAll)
+	}
+}
+
+func (rt *Runtime) flushAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, telemetry.Budget-closeMargin)
+	defer cancel()
+	rt.mu.Lock()
+	list := rt.flushes
+	rt.mu.Unlock()
+	errs := make(chan error, len(list))
+	for _, fn := range list {
+		go func() { errs <- fault.Recover("flush", func() error { fn(ctx); return nil }) }()
+	}
+	var all []error
+	for range list {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
 }
 
 // webWorker is the worker that serves WEB_ADDR.
@@ -273,6 +309,7 @@ func tellPrevious(rt *Runtime) error {
 		return err
 	}
 	e, vanished, first := rt.folder.Previous()
+	rt.alertPrevious(crash, e, vanished, first)
 	switch {
 	case crash != nil:
 		rt.Log.Error("the last run crashed", "cause", crash.Cause, "file", crash.File, "stack", crash.Stack)

@@ -71,7 +71,7 @@ func (rt *Runtime) openSchedule() {
 func (rt *Runtime) retain(ctx context.Context, log *slog.Logger) error {
 	removed, err := lifecycle.Cleanup(rt.Settings.DataDir, keepFor)
 	if removed > 0 {
-		log.InfoContext(ctx, "removed old dumps and crash reports", "files", removed)
+		log.InfoContext(ctx, "removed old dumps, errors and crash reports", "files", removed)
 	}
 	return err
 }

@@ -56,6 +56,7 @@ type Settings struct {
 		Bucket string        `envconfig:"INFLUX_BUCKET" desc:"bucket for the metrics; database/retention-policy for version 1"`
 	} `group:"INFLUX"`
 	OTel    otelSettings
+	Alerts  alertSettings
 	Control struct {
 		Socket string `envconfig:"CONTROL_SOCKET" desc:"unix socket for app ctl, at most 107 bytes; empty means control.sock in DATA_DIR"`
 	} `group:"CONTROL"`

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"time"
 
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/depend"
@@ -63,7 +62,7 @@ func (rt *Runtime) openTelemetry() error {
 	if rt.Telemetry == nil {
 		return nil
 	}
-	rt.OnStop("telemetry", telemetry.Budget, rt.closeTelemetry)
+	rt.flush(rt.closeTelemetry)
 	if err := rt.Telemetry.Observe(rt.measure); err != nil {
 		return err
 	}
@@ -86,9 +85,12 @@ func (rt *Runtime) openTelemetry() error {
 	return nil
 }
 
-// failed counts the error of a worker or of a request, for the guards that catch it.
+// failed counts and reports the error of a worker or of a request, for the guards that catch it.
 func (rt *Runtime) failed(where string) func(context.Context, *fault.Error) {
-	return func(ctx context.Context, err *fault.Error) { rt.Telemetry.Exception(ctx, where, err) }
+	return func(ctx context.Context, err *fault.Error) {
+		rt.Telemetry.Exception(ctx, where, err)
+		rt.alerts.Report(ctx, err)
+	}
 }
 
 // measure tells the state of the runtime.
@@ -96,6 +98,7 @@ func (rt *Runtime) measure(ctx context.Context, put telemetry.Put) {
 	put("monitor_restarts", float64(rt.Settings.Monitor.Restarts))
 	measureWorkers(rt.nanny.Workers(), put)
 	measureDependencies(rt.depends.List(), put)
+	measureAlerts(rt.alerts, put)
 	put("chaos_orders_active", float64(len(rt.Chaos.Active())))
 	measureJobs(rt.jobs.List(), put)
 	s := rt.logs.Stats()
@@ -197,18 +200,12 @@ func (q *Events) Next(ctx context.Context) (event.Event, error) {
 	return e, err
 }
 
-// closeTelemetry sends what is left, when workers and queue have ended, and while heartbeats go on.
-func (rt *Runtime) closeTelemetry(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, telemetry.Budget-closeMargin)
-	defer cancel()
+// closeTelemetry sends what is left.
+func (rt *Runtime) closeTelemetry(ctx context.Context) {
 	if err := rt.Telemetry.Close(ctx); err != nil {
 		rt.Log.Warn("telemetry that was left could not be sent", "error", err)
 	}
-	return nil
 }
-
-// closeMargin is what is left of the hook's budget for whoever doesn't notice at once that it is over.
-const closeMargin = 500 * time.Millisecond
 
 // abandonTelemetry ends it without sending anything, unless it was closed in order: a start that was refused.
 func abandonTelemetry(t *telemetry.Telemetry) {

@@ -109,6 +109,9 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Claim tells whether nobody has reported e yet; the caller is the one who does, then.
+func (e *Error) Claim() bool { return e.reported.CompareAndSwap(false, true) }
+
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -143,6 +143,49 @@ func TestTheGuardTellsEachErrorOnceAndAtItsLevel(t *testing.T) {
 	}
 }
 
+// heard notes of each record whether it is about what is reported.
+type heard struct {
+	slog.Handler
+	reported []bool
+}
+
+func (h *heard) Handle(ctx context.Context, _ slog.Record) error {
+	h.reported = append(h.reported, fault.IsReported(ctx))
+	return nil
+}
+
+func TestTheRecordOfWhatAGuardReportsIsMarked(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		hook func(context.Context, *fault.Error)
+		want bool
+	}{
+		{"an error", errBoom, func(ctx context.Context, _ *fault.Error) {
+			if fault.IsReported(ctx) {
+				t.Error("want the mark on the record's context alone")
+			}
+		}, true},
+		{"nobody to report to", errBoom, nil, false},
+		{"a dependency", fault.Dependency("db", errBoom), func(context.Context, *fault.Error) {}, false},
+	} {
+		h := &heard{Handler: slog.DiscardHandler}
+		fault.Guard{Log: slog.New(logAll{h}), Report: c.hook}.Handle(t.Context(), "victim", c.err)
+		if len(h.reported) != 1 || h.reported[0] != c.want {
+			t.Errorf("%s: want one record, marked %v, have %v", c.name, c.want, h.reported)
+		}
+	}
+	e := &fault.Error{}
+	if !e.Claim() || e.Claim() {
+		t.Error("want an error claimed once")
+	}
+}
+
+// logAll is a handler for all levels.
+type logAll struct{ *heard }
+
+func (logAll) Enabled(context.Context, slog.Level) bool { return true }
+
 func TestAnErrorThatPassesTwoGuardsIsReportedOnce(t *testing.T) {
 	reports := 0
 	g := fault.Guard{Report: func(context.Context, *fault.Error) { reports++ }}

@@ -48,16 +48,32 @@ func (g Guard) Handle(ctx context.Context, subject string, err error) {
 		}
 		return
 	}
+	reports := rule.Report && g.Report != nil
 	if g.Log != nil {
-		g.Log.Log(ctx, rule.Level, "failed", attributes(subject, e, err)...)
+		about := ctx
+		if reports {
+			about = Reported(ctx)
+		}
+		g.Log.Log(about, rule.Level, "failed", attributes(subject, e, err)...)
 	}
-	if rule.Report && g.Report != nil && e.reported.CompareAndSwap(false, true) {
+	if reports && e.Claim() {
 		g.Report(ctx, e)
 	}
 	if g.End != nil {
 		g.End(err)
 	}
 }
+
+type reportedKey struct{}
+
+// Reported returns a context for the log record of an error that its caller reports himself: who makes reports of log
+// records leaves that one out. A Guard with a Report logs with it.
+func Reported(ctx context.Context) context.Context {
+	return context.WithValue(ctx, reportedKey{}, true)
+}
+
+// IsReported tells whether ctx is for such a record.
+func IsReported(ctx context.Context) bool { return ctx.Value(reportedKey{}) != nil }
 
 func attributes(subject string, e *Error, err error) []any {
 	list := []any{"subject", subject, "kind", e.Kind.String(), "error", err}

@@ -369,15 +369,15 @@ func TestCleanupRemovesWhatIsOld(t *testing.T) {
 	dir := t.TempDir()
 	for path, age := range map[string]time.Duration{
 		"dumps/old.txt": 48 * time.Hour, "dumps/old.trace": 48 * time.Hour, "dumps/new.txt": time.Hour,
-		"crashes/2001.txt": 48 * time.Hour, "crashes/monitor-1.json": 48 * time.Hour, "crashes/running.txt": 48 * time.Hour, "last_exit.json": 48 * time.Hour,
+		"errors/2001.json": 48 * time.Hour, "crashes/2001.txt": 48 * time.Hour, "crashes/monitor-1.json": 48 * time.Hour, "crashes/running.txt": 48 * time.Hour, "last_exit.json": 48 * time.Hour,
 	} {
 		full, when := filepath.Join(dir, path), time.Now().Add(-age)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o700), os.WriteFile(full, nil, 0o600), os.Chtimes(full, when, when)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n, err := Cleanup(dir, 24*time.Hour); n != 4 || err != nil {
-		t.Errorf("want 4 files removed, have %d, %v", n, err)
+	if n, err := Cleanup(dir, 24*time.Hour); n != 5 || err != nil {
+		t.Errorf("want 5 files removed, have %d, %v", n, err)
 	}
 	for _, path := range []string{"dumps/new.txt", "crashes/running.txt", "last_exit.json"} {
 		if _, err := os.Stat(filepath.Join(dir, path)); err != nil {

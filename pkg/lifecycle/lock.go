@@ -184,11 +184,11 @@ func (f *Folder) Previous() (e Exit, vanished, first bool) {
 	return e, false, false
 }
 
-// Cleanup removes dumps and crashes from the data folder that are older than age, whether or not a process uses it,
+// Cleanup removes dumps, errors and crashes from the data folder that are older than age, whether or not a process uses it,
 // and returns how many files it removed. What is missing is no error.
 func Cleanup(dir string, age time.Duration) (removed int, err error) {
 	var files []string
-	for _, pattern := range []string{"dumps/*", "crashes/[^r]*"} {
+	for _, pattern := range []string{"dumps/*", "errors/*", "crashes/[^r]*"} {
 		list, globErr := filepath.Glob(filepath.Join(dir, pattern))
 		files, err = append(files, list...), errors.Join(err, globErr)
 	}

@@ -20,8 +20,13 @@ type contextKey struct{}
 // at the top level, outside of any group. Of two with the same key the later one wins, also over an outer With; an
 // attribute of the logger or of the record itself wins over both.
 func With(ctx context.Context, attrs ...slog.Attr) context.Context {
-	outer, _ := ctx.Value(contextKey{}).([]slog.Attr)
-	return context.WithValue(ctx, contextKey{}, putAll(slices.Clone(outer), attrs))
+	return context.WithValue(ctx, contextKey{}, putAll(slices.Clone(Attrs(ctx)), attrs))
+}
+
+// Attrs returns the attributes that With has put into ctx. They are not to be changed.
+func Attrs(ctx context.Context) []slog.Attr {
+	list, _ := ctx.Value(contextKey{}).([]slog.Attr)
+	return list
 }
 
 // front is the handler that users hold. It decides what is logged, and gives each record what it says about its
@@ -39,8 +44,7 @@ func (h *front) Handle(ctx context.Context, r slog.Record) error {
 	}
 	var store [16]slog.Attr // most records have fewer
 	list := append(store[:0], slog.String(workerKey, workerName(ctx)))
-	carried, _ := ctx.Value(contextKey{}).([]slog.Attr)
-	list = putAll(list, carried)
+	list = putAll(list, Attrs(ctx))
 	if h.scope.outer == nil {
 		list = putAll(list, h.scope.attrs)
 		r.Attrs(func(a slog.Attr) bool { list = putOne(list, a); return true })
@@ -53,6 +57,9 @@ func (h *front) Handle(ctx context.Context, r slog.Record) error {
 	}
 	flat := slog.NewRecord(r.Time, r.Level, r.Message, 0)
 	flat.AddAttrs(list...)
+	if hear := h.log.hear; hear != nil {
+		hear(ctx, flat)
+	}
 	return h.log.all.Handle(ctx, flat)
 }
 

@@ -1,7 +1,8 @@
 // Package logging is where the lines of the whole process go: log/slog in front, a console or JSON line on
 // standard output, and syslog in addition where it is wanted.
 //
-//	slog.Logger ─► level ─► sample ─► worker, context and hint ─► repeats ─┬─► console or JSON ─► Out
+//	slog.Logger ─► level ─► sample ─► worker, context and hint ─► repeats ─┬─► Hear
+//	                                                                       ├─► console or JSON ─► Out
 //	                                                                       └─► RFC 5424 ─► queue ─► syslog (background)
 //
 // What it promises: each record is one line of at most 4 KiB, whatever is in it; each line says which app and
@@ -46,6 +47,10 @@ type Options struct {
 	// unix:///dev/log, or "off". Empty means /dev/log if that is a socket, else nowhere.
 	Syslog string
 
+	// Hear is told of each record before it is written, of the same context, flat and with the worker first: for whoever
+	// makes reports of errors. It must not block, and not log. Nil: nobody.
+	Hear func(context.Context, slog.Record)
+
 	// Sample thins out what is logged below WARN: of the lines with the same level and message, whatever their attributes,
 	// so many in each minute pass, and beyond that one in so many. The number of the others is told when the minute ends.
 	// 0 lets all pass.
@@ -59,7 +64,8 @@ type Log struct {
 	logger   *slog.Logger
 	out      slog.Handler // Out alone
 	all      slog.Handler // Out and syslog
-	sampling *thinner     // nil without
+	hear     func(context.Context, slog.Record)
+	sampling *thinner // nil without
 	repeats  *thinner
 	syslog   *sender // nil without syslog
 	outputs  string
@@ -91,7 +97,7 @@ func New(o Options) (*Log, error) {
 	id := identity{app: name(o.App), rest: fields(
 		"device", o.Device, "version", o.Version, "commit", o.Commit, "deployment", o.Deployment)}
 
-	l := &Log{configured: o.Level, outputs: format + " to " + writerName(o.Out)}
+	l := &Log{configured: o.Level, hear: o.Hear, outputs: format + " to " + writerName(o.Out)}
 	l.min.Set(slog.LevelDebug)
 	l.out = newJSON(o.Out, id, &l.truncated)
 	if format == "console" {

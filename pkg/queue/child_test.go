@@ -139,7 +139,7 @@ func childDoes(q *queue.Queue, have map[string]event.Event, words []string) stri
 	switch words[0] {
 	case "publish":
 		n, _ := strconv.Atoi(words[2])
-		_, err = q.Publish(ctx, makeSome(words[1], n)...)
+		_, err = publishPatiently(ctx, q, makeSome(words[1], n))
 	case "next":
 		var e event.Event
 		if e, err = q.Next(ctx); err == nil {

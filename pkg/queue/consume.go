@@ -36,12 +36,13 @@ type flight struct {
 	alone  bool // a suspect is handed out: nothing else is
 	bytes  int
 	tokens uint32
-	purged uint64             // up to this sequence nothing is handed out any more
+	purged uint64             // up to this sequence nothing is delivered any more
 	cancel context.CancelFunc // of the request that waits
 }
 
-// purge forgets what was fetched and not handed out, up to the sequence; the server has forgotten it already.
-func (f *flight) purge(last uint64) {
+// purge forgets what was fetched and not handed out, up to the sequence, and returns how many others there are up to it.
+// The server has forgotten them all.
+func (f *flight) purge(last uint64) (inHand int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.purged = max(f.purged, last)
@@ -53,6 +54,12 @@ func (f *flight) purge(last uint64) {
 		f.bytes -= d.event.Size()
 		return true
 	})
+	for sequence := range f.events {
+		if sequence <= last {
+			inHand++
+		}
+	}
+	return inHand
 }
 
 func signal(token chan struct{}) {

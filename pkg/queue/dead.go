@@ -156,22 +156,36 @@ func (q *Queue) PurgeDead(ctx context.Context, id string) (int, error) {
 	return q.purge(ctx, streamDead, map[string]any{"filter": subjectOf(streamDead, id)})
 }
 
-// Purge deletes all events that wait, and returns how many. Those that Next has handed out, and those that another
-// replica has fetched, are finished. There is no way back.
+// Purge deletes all events that wait, and returns how many. There is no way back. Those that Next has handed out go on,
+// once: one that fails then is a dead letter, and one that is interrupted is gone. Of what other replicas
+// have in flight, this one knows nothing: there a failure is the end, too.
 func (q *Queue) Purge(ctx context.Context) (int, error) {
-	info, err := q.streamInfo(ctx, streamEvents)
+	tried, err := q.streamInfo(ctx, streamTries)
 	if err != nil {
 		return 0, err
 	}
-	last := info.State.LastSeq
-	n, err := q.purge(ctx, streamEvents, map[string]any{"seq": last + 1}) // the first that stays
-	if err == nil {
-		q.flight.purge(last)
-		signal(q.room)
-		signal(q.ready)
+	events, err := q.streamInfo(ctx, streamEvents)
+	if err != nil {
+		return 0, err
 	}
-	return n, err
+	last := events.State.LastSeq
+	n, err := q.purge(ctx, streamEvents, upTo(last))
+	if err != nil {
+		return 0, err
+	}
+	n -= q.flight.purge(last)
+	signal(q.room)
+	signal(q.ready)
+	// Who uses one of the ids again begins anew.
+	q.history.clear()
+	if _, err := q.purge(ctx, streamTries, upTo(tried.State.LastSeq)); err != nil {
+		return n, fmt.Errorf("queue: the events are purged, the counts of their attempts are not: %w", err)
+	}
+	return n, nil
 }
+
+// upTo names the messages of a stream up to the sequence.
+func upTo(last uint64) map[string]any { return map[string]any{"seq": last + 1} } // the first that stays
 
 func (q *Queue) purge(ctx context.Context, stream string, which map[string]any) (int, error) {
 	var answer struct {

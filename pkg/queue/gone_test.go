@@ -23,6 +23,11 @@ func TestAConsumerThatIsGoneIsMadeAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log logged
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Log(log.String())
+				}
+			})
 			q := p.open(t, log.into)
 			publishIDs(t, q, "done", "tried")
 			done, tried := nextID(t, q, "done", 1), nextID(t, q, "tried", 1)

@@ -48,6 +48,12 @@ func (h *history) remove(id string) {
 	delete(h.ids, id)
 }
 
+func (h *history) clear() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.ids)
+}
+
 // recall learns which events were tried before this process began, those that the crash of the last one interrupted
 // among them.
 func (q *Queue) recall(ctx context.Context, interrupted []attempt) error {

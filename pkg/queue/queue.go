@@ -257,6 +257,7 @@ func (q *Queue) Close(ctx context.Context) error {
 		return fmt.Errorf("queue: close: %w", context.Cause(ctx))
 	}
 	q.giveBack(ctx)
+	q.dropPulls(ctx)
 	select {
 	case <-q.failed: // nobody knows what is in the files
 		return q.unlock(q.disconnect(ctx), q.slots.close)

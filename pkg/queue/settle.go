@@ -84,7 +84,7 @@ func (q *Queue) Dead(receipt []byte, reason error) error {
 }
 
 // Retry settles a delivery: the event shall be delivered again after the pause, because of reason. If this was its last
-// delivery it is dead, and the state that is returned says so. It doesn't block. ErrReceipt if it was settled before.
+// delivery, or if the queue was purged since, it is dead, and the state that is returned says so. It doesn't block. ErrReceipt if it was settled before.
 func (q *Queue) Retry(receipt []byte, pause time.Duration, reason error) (State, error) {
 	return q.settle(receipt, settlement{kind: settleRetry, pause: pause, reason: reason.Error()})
 }
@@ -97,7 +97,10 @@ func (q *Queue) settle(receipt []byte, s settlement) (State, error) {
 		return "", err
 	}
 	s.delivery = d
-	if s.kind == settleRetry && int(d.event.Delivery) >= q.opts.MaxDeliveries {
+	switch {
+	case s.kind == settleRetry && d.event.Sequence <= q.flight.purged:
+		s.kind, s.reason = settleDead, s.reason+" (and the queue was purged meanwhile, so that it can't come again)"
+	case s.kind == settleRetry && int(d.event.Delivery) >= q.opts.MaxDeliveries:
 		s.kind = settleDead
 	}
 	q.slots.release(d.slot)

@@ -30,6 +30,8 @@ var suite = []struct {
 	{"a replay of what is accepted again is no second event", testReplayTwice},
 	{"purge deletes what waits", testPurge},
 	{"purge deletes what was fetched and not handed out", testPurgeOfWhatWasFetched},
+	{"what fails during a purge is dead", testPurgeOfWhatFails},
+	{"purge forgets attempts", testPurgeForgetsAttempts},
 	{"what is no event is buried and holds up nobody", testUndecodable},
 	{"close refuses what is new and gives back what is in flight", testClose},
 	{"a handler longer than the ack wait keeps its event", testProgress},

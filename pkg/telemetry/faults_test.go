@@ -2,98 +2,14 @@ package telemetry
 
 import (
 	"context"
-	"io"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/faulty"
 )
-
-// faults are the ways in which whoever we send to can fail. Each returns its address, for HTTP and for UDP.
-var faults = map[string]func(*testing.T) string{
-	"refused": func(t *testing.T) string {
-		l := listen(t)
-		_ = l.Close()
-		return l.Addr().String()
-	},
-	"black hole": func(t *testing.T) string { // the kernel takes the connection, and nobody ever answers
-		return listen(t).Addr().String()
-	},
-	"slow drip": func(t *testing.T) string {
-		l := listen(t)
-		ctx, cancel := context.WithCancel(context.Background())
-		t.Cleanup(cancel)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-					for _, b := range []byte("HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nX-Long: " + strings.Repeat("x", 10_000)) {
-						if _, err := c.Write([]byte{b}); err != nil {
-							return
-						}
-						select {
-						case <-time.After(20 * time.Millisecond):
-						case <-ctx.Done():
-							return
-						}
-					}
-				}()
-			}
-		}()
-		return l.Addr().String()
-	},
-	"500s": answering(func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) }),
-	"429 with Retry-After": answering(func(w http.ResponseWriter) {
-		w.Header().Set("Retry-After", "3600")
-		w.WriteHeader(http.StatusTooManyRequests)
-	}),
-	"huge body": answering(func(w http.ResponseWriter) {
-		w.Header().Set("Content-Type", "application/x-protobuf")
-		w.WriteHeader(http.StatusBadRequest)
-		for range 1 << 12 { // 256 MiB
-			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
-				return
-			}
-		}
-	}),
-	"nonsense": answering(func(w http.ResponseWriter) {
-		w.Header().Set("Content-Type", "application/x-protobuf")
-		w.WriteHeader(http.StatusBadRequest)
-		_, _ = w.Write([]byte("\x00\xff\n{not what it says"))
-	}),
-	"no such name": func(*testing.T) string { return "collector.invalid:4318" },
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l
-}
-
-func answering(answer func(http.ResponseWriter)) func(*testing.T) string {
-	return func(t *testing.T) string {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			answer(w)
-		}))
-		t.Cleanup(s.Close)
-		return s.Listener.Addr().String()
-	}
-}
 
 // everything is all exporters, all to one address.
 func everything(addr string) Options {
@@ -131,9 +47,12 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 	o := everything(listenStatsD(t).LocalAddr().String())
 	o.OTel.Endpoint, o.Influx.URL = c.URL, db.URL
 	whole, _ := open(t, o)
-	for name, fault := range faults {
-		t.Run(name, func(t *testing.T) {
-			addr := fault(t)
+	for _, f := range faulty.Servers() {
+		if f.Name == faulty.Nonsense || f.Name == faulty.Moved { // some exporters read no more than the status
+			continue
+		}
+		t.Run(f.Name, func(t *testing.T) {
+			addr := f.Start(t)
 			before := heap()
 			began := time.Now()
 			tel, log := open(t, everything(addr))
@@ -162,7 +81,7 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 				t.Errorf("want nothing left in the background after %v, it took %v", budget, took)
 			}
 			for _, l := range tel.losses {
-				if lost := l.dropped.Load(); lost == 0 && (l.exporter != "statsd" || name == "no such name") {
+				if lost := l.dropped.Load(); lost == 0 && (l.exporter != "statsd" || f.Name == faulty.NoName) {
 					t.Errorf("want %s's losses counted", l.exporter)
 				}
 			}

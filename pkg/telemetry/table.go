@@ -120,6 +120,10 @@ func Metrics() []Metric {
 		{Name: "job_pings", Kind: Counter, Labels: []string{"job", "outcome"}, Meaning: "what they told their checks: `sent`, `failed` after all tries, `dropped` since too many waited or the process ended"},
 
 		{Name: "log_lines_lost", Kind: Counter, Labels: []string{"reason"}, Meaning: "log lines that are not as they were written: `dropped` by syslog, `suppressed` as repeats, `sampled` away by LOG_SAMPLE, `truncated`"},
+		{Name: "alerts_sent", Kind: Counter, Labels: []string{"service"}, Meaning: "events, alerts and pings that a service (`sentry`, or `file` without it, `pagerduty`, `webhook`, `telegram`, `cronitor`) has taken, as its answer says"},
+		{Name: "alerts_dropped", Kind: Counter, Labels: []string{"service"}, Meaning: "those that were given up: the queue was full, the service did not want them, or the time to end was over"},
+		{Name: "alerts_suppressed", Kind: Counter, Labels: []string{"service"}, Meaning: "those that were left out of a storm; what follows tells the number"},
+		{Name: "alerts_ignored", Kind: Counter, Labels: []string{"name"}, Meaning: "errors that SENTRY_IGNORE has hidden, by the name there"},
 		{Name: nameDropped, Kind: Counter, Labels: []string{"exporter"}, Meaning: "what an exporter gave up: spans, data points or lines, since its queue was full or the other side did not take them"},
 		{Name: nameFailed, Kind: Counter, Labels: []string{"exporter"}, Meaning: "exports that failed"},
 

@@ -114,9 +114,9 @@ func sendable(req *http.Request) error {
 	return nil
 }
 
-// retryAfterOf returns how long the answer asks us to wait: RFC 9110, section 10.2.3, in seconds or as a date, which is
-// compared with the answer's own Date, if it has one, since clocks differ. It is 0 if there is nothing to obey.
-func retryAfterOf(h http.Header, now time.Time) time.Duration {
+// RetryAfter returns how long the header h of an answer asks us to wait: RFC 9110, section 10.2.3, in seconds or as a
+// date, which is compared with the answer's own Date, if it has one, since clocks differ. It is 0 if there is nothing to obey.
+func RetryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
 	if value == "" {
 		return 0

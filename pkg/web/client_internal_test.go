@@ -33,7 +33,7 @@ func TestRetryAfterIsInSecondsOrADate(t *testing.T) {
 		{at(time.Hour), "nonsense", time.Hour},
 	} {
 		h := http.Header{"Retry-After": {c.value}, "Date": {c.date}}
-		if have := retryAfterOf(h, now); have != c.want {
+		if have := RetryAfter(h, now); have != c.want {
 			t.Errorf("%q, date %q: want %v, have %v", c.value, c.date, c.want, have)
 		}
 	}
@@ -74,7 +74,7 @@ func FuzzRetryAfter(f *testing.F) {
 	f.Add("120", "")
 	f.Add("Fri, 02 Jan 2026 03:04:05 GMT", "Fri, 02 Jan 2026 03:04:00 GMT")
 	f.Fuzz(func(t *testing.T, value, date string) {
-		if have := retryAfterOf(http.Header{"Retry-After": {value}, "Date": {date}}, time.Unix(1<<30, 0)); have < 0 {
+		if have := RetryAfter(http.Header{"Retry-After": {value}, "Date": {date}}, time.Unix(1<<30, 0)); have < 0 {
 			t.Errorf("have %v", have)
 		}
 	})

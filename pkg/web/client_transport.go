@@ -98,7 +98,7 @@ func (t *transport) tries(call *depend.Call, req *http.Request) (*http.Response,
 			err = call.Done(err)
 		} else {
 			if safe && passing(resp.StatusCode) {
-				pause, left = call.Next(retryAfterOf(resp.Header, time.Now()))
+				pause, left = call.Next(RetryAfter(resp.Header, time.Now()))
 			}
 			if !left {
 				return resp, nil

@@ -1,0 +1,100 @@
+package alert
+
+import (
+	"time"
+)
+
+// maxKeys bounds the keys that are watched at a time: an app has some ten dependencies and workers, and as many kinds of
+// errors. Items with a key that finds no room are left out.
+const maxKeys = 256
+
+// limits keeps a storm from being told item by item. Of each key the first few in a window pass at once; of the rest the
+// last one passes when the window is over, and says how many were left out. What begins and ends is told in its latest
+// state: a beginning whose end came meanwhile is not told at all.
+type limits struct {
+	burst  int
+	window time.Duration
+	keys   map[string]*past
+}
+
+// past is what was let through of a key.
+type past struct {
+	end     time.Time // of the window
+	seen    int       // let through in it
+	left    uint64    // left out since the last that was let through
+	pending *item     // waits for the window's end; nil: nothing
+	told    State     // the last state that was let through
+}
+
+func newLimits(burst int, window time.Duration) limits {
+	return limits{burst: burst, window: window, keys: map[string]*past{}}
+}
+
+// take decides about it: pass is what may go now, nil if nothing; suppressed is how many items are left out for good.
+func (l *limits) take(it item, now time.Time) (pass *item, suppressed uint64) {
+	if it.key == "" {
+		return &it, 0
+	}
+	p := l.keys[it.key]
+	if p == nil {
+		if p = l.add(it.key, now); p == nil {
+			return nil, 1
+		}
+	}
+	if p.pending != nil { // the newer one takes its place
+		p.pending = nil
+		p.left++
+		suppressed++
+	}
+	switch {
+	case it.state != Note && it.state == p.told: // no news
+		p.left++
+		return nil, suppressed + 1
+	case !now.Before(p.end):
+		p.end, p.seen = now.Add(l.window), 0
+	}
+	if p.seen == l.burst {
+		p.pending = &it
+		return nil, suppressed
+	}
+	return p.release(it), suppressed
+}
+
+// release lets it through.
+func (p *past) release(it item) *item {
+	it.left = p.left
+	p.seen, p.left, p.told, p.pending = p.seen+1, 0, it.state, nil
+	return &it
+}
+
+// add makes room for a key; nil if there is none.
+func (l *limits) add(key string, now time.Time) *past {
+	if len(l.keys) >= maxKeys {
+		for k, p := range l.keys {
+			if p.pending == nil && p.told != Open && !now.Before(p.end) {
+				delete(l.keys, k)
+			}
+		}
+	}
+	if len(l.keys) >= maxKeys {
+		return nil
+	}
+	p := &past{}
+	l.keys[key] = p
+	return p
+}
+
+// due returns what waited long enough, all of it if all is true, and the time until there will be more; 0: nothing waits.
+func (l *limits) due(now time.Time, all bool) (list []item, wait time.Duration) {
+	for _, p := range l.keys {
+		switch {
+		case p.pending == nil:
+		case all || !now.Before(p.end):
+			p.end, p.seen = now.Add(l.window), 0
+			list = append(list, *p.release(*p.pending))
+		case wait == 0 || p.end.Sub(now) < wait:
+			wait = p.end.Sub(now)
+		}
+	}
+	return list, wait
+}

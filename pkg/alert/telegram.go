@@ -1,0 +1,202 @@
+package alert
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-telegram/bot"
+	"github.com/go-telegram/bot/models"
+	"golang.org/x/time/rate"
+
+	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/web"
+)
+
+const (
+	// pollTime is how long Telegram keeps a question for commands open. Connections without a word are cut by many
+	// routers after a minute.
+	pollTime = 25 * time.Second
+	// pollSlack is what the answer may take beyond that.
+	pollSlack = 10 * time.Second
+	// maxPost is the longest text, in bytes; Telegram takes 4,096 characters, and nobody reads more on a telephone.
+	maxPost = 1000
+	// People ask for the status now and then; a chat that asks more often is a program's.
+	statusRate, statusBurst = 1, 3
+	// maxUpdates is how many messages of the chat may wait to be looked at.
+	maxUpdates = 100
+)
+
+// telegram tells a chat, and answers /status there: https://core.telegram.org/bots/api. It reads nothing else, and
+// nobody else's messages.
+type telegram struct {
+	*sender
+	a     *Alerts
+	o     Telegram
+	chat  int64
+	bot   *bot.Bot
+	asked *rate.Limiter
+}
+
+func (a *Alerts) newTelegram(o Telegram, chat int64) *telegram {
+	return &telegram{sender: a.sender(telegramName, alertQueue, alertBurst, alertWindow), a: a, o: o, chat: chat, asked: rate.NewLimiter(statusRate, statusBurst)}
+}
+
+func (t *telegram) connect(client connector) error {
+	// One call waits for commands, another one tells.
+	h, err := dial(client, t.service, depend.Policy{Attempt: pollTime + pollSlack, Total: pollTime + pollSlack, Tries: 1, Concurrent: 2})
+	if err != nil {
+		return err
+	}
+	url := t.o.URL
+	if url == "" {
+		url = DefaultTelegramURL
+	}
+	t.bot, err = bot.New(t.o.Token, bot.WithSkipGetMe(), bot.WithServerURL(strings.TrimRight(url, "/")), bot.WithHTTPClient(pollTime+time.Second, &patient{client: h}),
+		bot.WithErrorsHandler(t.failed), bot.WithDefaultHandler(func(context.Context, *bot.Bot, *models.Update) {}),
+		bot.WithAllowedUpdates(bot.AllowedUpdates{"message"}), bot.WithNotAsyncHandlers(), bot.WithUpdatesChannelCap(maxUpdates))
+	if err != nil {
+		return wrong("TELEGRAM_TOKEN", "take what BotFather gave you", "not a bot's token")
+	}
+	return nil
+}
+
+// failed hears what goes wrong while listening.
+func (t *telegram) failed(err error) {
+	if !errors.Is(err, context.Canceled) {
+		t.tell.say(err)
+	}
+}
+
+// listen answers commands until ctx ends.
+func (t *telegram) listen(ctx context.Context, status func() string) {
+	t.bot.RegisterHandlerMatchFunc(func(u *models.Update) bool { return t.isStatus(u) }, func(context.Context, *bot.Bot, *models.Update) {
+		if t.asked.Allow() {
+			t.post("", Note, status())
+		}
+	})
+	if err := fault.Recover("telegram", func() error { t.bot.Start(ctx); return nil }); err != nil {
+		t.tell.say(err)
+	}
+}
+
+// isStatus tells whether u is the command, from the one chat that may ask.
+func (t *telegram) isStatus(u *models.Update) bool {
+	if u.Message == nil || u.Message.Chat.ID != t.chat {
+		return false
+	}
+	word, _, _ := strings.Cut(strings.TrimSpace(u.Message.Text), " ")
+	word, _, _ = strings.Cut(word, "@") // /status@our_bot, in groups
+	return word == "/status"
+}
+
+// offer queues al; with a nil receiver nobody hears.
+func (t *telegram) offer(al Alert) {
+	if t == nil {
+		return
+	}
+	t.post(al.Key, al.State, map[State]string{Open: "PROBLEM ", Over: "OVER "}[al.State]+t.a.o.App+" on "+t.a.o.Device+": "+al.Summary)
+}
+
+func (t *telegram) post(key string, state State, said string) {
+	said = clip(t.a.redact(said), maxPost)
+	t.sender.offer(item{key: key, state: state, send: func(ctx context.Context, left uint64) error {
+		text := said
+		if left > 0 {
+			text += fmt.Sprintf(" (%d more about it were left out)", left)
+		}
+		_, err := t.bot.SendMessage(ctx, &bot.SendMessageParams{ChatID: t.chat, Text: text})
+		return final(err)
+	}})
+}
+
+// final marks those of the library's errors that another try can't help.
+func final(err error) error {
+	for _, e := range []error{bot.ErrorForbidden, bot.ErrorBadRequest, bot.ErrorUnauthorized, bot.ErrorNotFound, bot.ErrorConflict} {
+		if errors.Is(err, e) {
+			return &refusal{err: err, final: true}
+		}
+	}
+	if _, ok := errors.AsType[*bot.MigrateError](err); ok {
+		return &refusal{err: err, final: true}
+	}
+	_, syntax := errors.AsType[*json.SyntaxError](err)
+	_, form := errors.AsType[*json.UnmarshalTypeError](err)
+	if syntax || form {
+		return nonsense("%w", err)
+	}
+	return err
+}
+
+// patient is the HTTP client of the library: it waits when Telegram says so, and its errors hold no URL.
+type patient struct {
+	client *http.Client
+	mu     sync.Mutex
+	until  time.Time // before which nothing is asked
+}
+
+// Do makes one call.
+func (p *patient) Do(req *http.Request) (*http.Response, error) {
+	p.mu.Lock()
+	wait := time.Until(p.until)
+	p.mu.Unlock()
+	if end, ok := req.Context().Deadline(); ok && wait > time.Until(end) {
+		closeBody(req)
+		return nil, &refusal{err: errAsked, after: wait}
+	}
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-req.Context().Done():
+			closeBody(req)
+			return nil, context.Cause(req.Context())
+		}
+	}
+	answer, err := p.client.Do(req)
+	switch {
+	case err != nil:
+		return nil, bare(err)
+	case answer.StatusCode == http.StatusTooManyRequests:
+		return nil, p.slowDown(answer)
+	case answer.StatusCode >= 500:
+		_ = answer.Body.Close()
+		return nil, &refusal{err: &web.StatusError{Status: answer.StatusCode}, after: web.RetryAfter(answer.Header, time.Now())}
+	}
+	return answer, nil
+}
+
+var errAsked = errors.New("it wants to be asked later")
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
+
+// slowDown reads how long Telegram wants us to wait: in the answer's body, or its header.
+func (p *patient) slowDown(answer *http.Response) error {
+	defer answer.Body.Close()
+	var said struct {
+		Parameters struct {
+			RetryAfter int `json:"retry_after"`
+		} `json:"parameters"`
+	}
+	after := web.RetryAfter(answer.Header, time.Now())
+	if json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&said) == nil {
+		after = max(after, time.Duration(said.Parameters.RetryAfter)*time.Second)
+	}
+	after = min(after, askedPause)
+	p.mu.Lock()
+	p.until = time.Now().Add(after)
+	p.mu.Unlock()
+	return &refusal{err: &web.StatusError{Status: answer.StatusCode}, after: after}
+}
