@@ -131,8 +131,6 @@ func manifest(s *Settings) backup.Manifest {
 	return backup.Manifest{Time: time.Now(), App: s.App.Name, Version: ReadBuild().Version}
 }
 
-func queueDir(s *Settings) string { return filepath.Join(s.DataDir, "queue") }
-
 func (p *program) verifyBackup(ctx context.Context, s *Settings, file string, log *slog.Logger) error {
 	m, file, err := verify(ctx, s, file, log)
 	if err != nil {

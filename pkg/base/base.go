@@ -83,6 +83,9 @@ func Main[C Configuration](cfg C, run func(*Runtime, C) error) int {
 	return p.main()
 }
 
+// keepFor is how old dumps, errors and crash reports get: until somebody is back from a holiday.
+const keepFor = 30 * 24 * time.Hour
+
 // commands is the command line.
 type commands struct {
 	Run     struct{} `cmd:"" default:"1" help:"Run the app. This is what happens without a command."`

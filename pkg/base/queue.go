@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +48,8 @@ func (rt *Runtime) OpenQueue(inFlight int) (*Events, error) {
 	rt.mu.Unlock()
 	return &Events{q, rt.Telemetry}, nil
 }
+
+func queueDir(s *Settings) string { return filepath.Join(s.DataDir, "queue") }
 
 // errNoQueue answers the commands of the queue until it is open.
 var errNoQueue = errors.New("the queue is not open yet")

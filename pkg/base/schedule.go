@@ -25,9 +25,8 @@ const (
 
 // Retention is done by the app, and by `app cleanup` from cron for an app that is dead.
 const (
-	keepFor         = 30 * 24 * time.Hour // dumps, errors and crash reports: until somebody is back from a holiday
-	retentionJitter = time.Hour           // so that the machines of a fleet don't read their disks at once
-	retentionTime   = 5 * time.Minute     // it takes milliseconds, unless the disk hangs
+	retentionJitter = time.Hour       // so that the machines of a fleet don't read their disks at once
+	retentionTime   = 5 * time.Minute // it takes milliseconds, unless the disk hangs
 )
 
 // Schedule adds a job, which runs at its times until the shutdown; see schedule.Job. What is wrong with it ends the
