@@ -273,6 +273,20 @@ func TestOneFailingEventIsFollowedFromTheAlertToTheMetricTheLogLineTheTraceAndTh
 		t.Errorf("want the dead letter, have\n%s", have)
 	}
 
+	// What the dashboard and the runbooks ask can be answered: a parser doesn't see which series meet.
+	exprs := runbooks(t)
+	for _, panel := range panels(t) {
+		for _, q := range panel.Targets {
+			exprs = append(exprs, variables.Replace(q.Expr))
+		}
+	}
+	for _, expr := range exprs {
+		var any struct{}
+		if err := p.ask("query", &any, "query", expr); err != nil {
+			t.Errorf("%s: %v", expr, err)
+		}
+	}
+
 	// All rules are well, not only those that were looked at.
 	var data struct {
 		Groups []struct {

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 var build = sync.OnceValue(func() error {
 	for _, c := range []struct{ module, pkg string }{{root, "./app"}, {root + "/examples/demo", "./service1"}} {
 		cmd := exec.Command("go", "build", "-o", folder, c.pkg)
-		cmd.Dir, cmd.Env = c.module, append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Dir = c.module
 		if text, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("go build: %w\n%s", err, text)
 		}
@@ -86,7 +86,7 @@ func eventually(t *testing.T, what string, reached func() bool, otherwise func()
 }
 
 // browser asks; a try that hangs is not waited for.
-var browser = http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var browser = http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
 // process is a child, and what it printed.
 type process struct {

@@ -7,8 +7,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"example.com/base-app/pkg/fault"
 )
 
 // What Prometheus' own tools say: the configuration and the rules are good, and each alert fires when it should and else not.
@@ -59,17 +62,34 @@ func TestEachAlertSaysHowBadItIsWhatItMeansAndWhatToDo(t *testing.T) {
 	}
 }
 
-// The expressions on the page are read by people in a hurry: they work as they stand.
-func TestTheRunbooksExpressionsNameOnlyWhatTheAppExports(t *testing.T) {
-	list := regexp.MustCompile("(?s)```promql\n(.*?)```").FindAllStringSubmatch(read(t, filepath.Join(root, "docs/runbooks.md")), -1)
-	if len(list) < 10 {
-		t.Fatalf("want the expressions of docs/runbooks.md, have %d", len(list))
-	}
-	for _, m := range list {
+// runbooks returns the expressions of docs/runbooks.md.
+func runbooks(t *testing.T) (list []string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile("(?s)```promql\n(.*?)```").FindAllStringSubmatch(read(t, filepath.Join(root, "docs/runbooks.md")), -1) {
 		for line := range strings.Lines(m[1]) {
 			if expr, _, _ := strings.Cut(line, "#"); strings.TrimSpace(expr) != "" {
-				examine(t, "docs/runbooks.md", expr)
+				list = append(list, strings.TrimSpace(expr))
 			}
+		}
+	}
+	if len(list) < 40 {
+		t.Fatalf("want the expressions of docs/runbooks.md, have %q", list)
+	}
+	return list
+}
+
+// They are read by people in a hurry: they work as they stand.
+func TestTheRunbooksExpressionsNameOnlyWhatTheAppExports(t *testing.T) {
+	for _, expr := range runbooks(t) {
+		examine(t, "docs/runbooks.md", expr)
+	}
+}
+
+func TestEachExitCodeHasItsLineInTheRunbooks(t *testing.T) {
+	codes := find(t, filepath.Join(root, "docs/runbooks.md"), `^\| (\d+) \| .* \|$`)
+	for _, r := range fault.Rules() {
+		if !slices.Contains(codes, strconv.Itoa(r.Exit)) {
+			t.Errorf("docs/runbooks.md doesn't say what to do about exit code %d (%s)", r.Exit, r.Name)
 		}
 	}
 }
