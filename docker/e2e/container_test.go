@@ -23,6 +23,9 @@ func TestComesUpHealthyAndSmallWithoutRights(t *testing.T) {
 		t.Errorf("want it healthy within 10 s, have %v", took)
 	}
 	s.process("first")
+	if !strings.Contains(s.logs(), `"memory_limit":"460 MiB"`) {
+		t.Errorf("want the Go runtime to know nine tenths of the container's 512 MiB, have:\n%s", s.logs())
+	}
 	s.inside("app", "cleanup") // cron does it at night
 	if have := s.inspect("{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}} " +
 		"{{.HostConfig.LogConfig.Config}} {{.HostConfig.SecurityOpt}} {{.HostConfig.PidsLimit}} {{.HostConfig.Memory}}"); have !=

@@ -292,7 +292,7 @@ func (rt *Runtime) openControl() error {
 
 func tellStart(rt *Runtime, env config.Environment, warnings []string) {
 	folder, _ := os.Getwd()
-	rt.Log.Info("starting", "pid", os.Getpid(), "go", rt.Build.Go, "folder", folder, "data", rt.Settings.DataDir, "logs", rt.logs.Outputs())
+	rt.Log.Info("starting", "pid", os.Getpid(), "go", rt.Build.Go, "folder", folder, "data", rt.Settings.DataDir, "memory_limit", limitMemory(rt.Log), "logs", rt.logs.Outputs())
 	rt.Log.Debug("environment", "names", strings.Join(env.Names(), " "))
 	if m := rt.Settings.Monitor; m.Restarts > 0 {
 		rt.Log.Warn("restarted by the monitor", "restarts", m.Restarts, "reason", m.LastReason)
