@@ -148,14 +148,6 @@ func (q *Queue) createStreams(ctx context.Context) error {
 			return err
 		}
 	}
-	if q.server != nil && !q.slots.clean {
-		// What the server has on disk of its consumer may be newer than what it has of the stream: an event could be
-		// settled in one and wait in the other, and never be delivered again. A new consumer delivers all that is there, in
-		// order and at once; what was settled is found in DONE.
-		if err := q.js.DeleteConsumer(ctx, streamEvents, consumerName); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return q.createError(consumerName, err)
-		}
-	}
 	c, err := retried(ctx, q, q.createConsumer)
 	if err != nil {
 		return q.createError(consumerName, err)

@@ -124,7 +124,19 @@ func TestEventsAfterALostEndAreDelivered(t *testing.T) {
 
 // The server writes what it knows of its consumer and of the stream apart, and a crash may come between the two.
 func TestWhatIsSettledForTheConsumerAloneIsDeliveredAgain(t *testing.T) {
-	t.Parallel()
+	for name, crash := range map[string]func(consumer string) error{
+		"the files of the consumer are whole": func(string) error { return nil },
+		// The process is killed while they are removed: the server finds no consumer, and gives what is left to the next one.
+		"they are removed by half": func(consumer string) error { return os.Remove(filepath.Join(consumer, "meta.sum")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testSettledForTheConsumerAlone(t, crash)
+		})
+	}
+}
+
+func testSettledForTheConsumerAlone(t *testing.T, crash func(consumer string) error) {
 	p := embedded(t)
 	c := startChild(t, p.options())
 	c.doing("ok", "publish x 2")
@@ -152,6 +164,9 @@ func TestWhatIsSettledForTheConsumerAloneIsDeliveredAgain(t *testing.T) {
 		}
 	}
 	if err := os.WriteFile(filepath.Join(stream, "msgs", "1.blk"), before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := crash(filepath.Join(stream, "obs", "app")); err != nil {
 		t.Fatal(err)
 	}
 	q = p.open(t)

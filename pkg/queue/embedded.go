@@ -50,7 +50,24 @@ func startEmbedded(ctx context.Context, o Options, clean bool, doom func(error))
 		ServerName: "embedded", DontListen: true, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: maxMessage,
 		JetStream: true, StoreDir: o.Dir, SyncAlways: true, JetStreamMaxStore: 4*o.MaxBytes + deadBytes(o.MaxBytes), JetStreamMaxMemory: 1 << 20}}
 	close(e.mending)
+	if !clean {
+		if err := e.forgetConsumer(); err != nil {
+			return nil, fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err))
+		}
+	}
 	return e, e.start(ctx, clean)
+}
+
+// forgetConsumer removes what the server has on disk of its consumer. It may be newer than what it has of the stream: an
+// event could be settled in one and wait in the other, and never be delivered again. A new consumer delivers all that is
+// there, in order and at once; what was settled is found in DONE. The server itself must not be asked for it: killed while
+// it removes the files it would find no consumer the next time, and give what is left of them to the new one.
+func (e *embedded) forgetConsumer() error {
+	consumers, err := filepath.Glob(filepath.Join(e.dir, "jetstream", "*", "streams", streamEvents, "obs"))
+	for _, c := range consumers {
+		err = errors.Join(err, os.RemoveAll(c))
+	}
+	return err
 }
 
 func (e *embedded) start(ctx context.Context, clean bool) error {
