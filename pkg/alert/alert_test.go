@@ -407,3 +407,26 @@ func TestTelegramAnswersTheStatusToItsChatAlone(t *testing.T) {
 		t.Error("want what is no message passed over")
 	}
 }
+
+// The library of Telegram calls in goroutines of its own; a panic there ends the process.
+func TestAPanicInACallOfTelegramIsAFailureLikeOthers(t *testing.T) {
+	updates := make(chan string, 1)
+	updates <- fmt.Sprintf(`{"update_id":1,"message":{"message_id":1,"date":1,"chat":{"id":%d,"type":"group"},"text":"/status"}}`, testChat)
+	c := telegramServer(t, updates)
+	a, err := New(identified(Options{Telegram: Telegram{testToken, fmt.Sprint(testChat), c.URL}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lines{}
+	with := surroundings(log)
+	with.Status = func() string { panic("a check of the app") }
+	with.Client = panicsOnce()
+	if err := a.Start(t.Context(), with); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { abandon(t, a) })
+	if have := c.wait(t, 1)[0].text; !strings.Contains(have, "can't be told: panic: telegram: a check of the app") {
+		t.Errorf("want it said what is wrong with the status, have %q", have)
+	}
+	await(t, "the line in the log", func() bool { return strings.Contains(log.String(), "panic: telegram: in the client") })
+}
