@@ -238,6 +238,29 @@ func TestAShutdownReportsItsFirstCauseOnce(t *testing.T) {
 	}
 }
 
+// A sentinel is the same error each time: what was reported once must not hide what comes later.
+func TestASentinelIsAnEventEachTimeItHappens(t *testing.T) {
+	unknown := fault.New(fault.KindUnhandled, "unknown thing")
+	for name, once := range map[string]func(*Alerts, *slog.Logger){
+		"a capture": func(a *Alerts, _ *slog.Logger) { a.Capture(t.Context(), unknown) },
+		"a record":  func(_ *Alerts, log *slog.Logger) { log.Error("failed", "error", fmt.Errorf("look: %w", unknown)) },
+		"a guard": func(a *Alerts, log *slog.Logger) {
+			fault.Guard{Log: log, Report: a.Report}.Handle(t.Context(), "look", unknown)
+		},
+	} {
+		s, dsn := sentryServer(t)
+		a, _ := open(t, Options{DSN: dsn})
+		log := logTo(t, a)
+		for range 3 {
+			once(a, log)
+		}
+		finish(t, a)
+		if n := len(s.list()); n != 3 {
+			t.Errorf("%s: want three events, have %d", name, n)
+		}
+	}
+}
+
 func TestFeedbackIsLinkedToItsEvent(t *testing.T) {
 	s, dsn := sentryServer(t)
 	a, _ := open(t, Options{DSN: dsn})
@@ -420,7 +443,7 @@ func TestAPanicInACallOfTelegramIsAFailureLikeOthers(t *testing.T) {
 	log := &lines{}
 	with := surroundings(log)
 	with.Status = func() string { panic("a check of the app") }
-	with.Client = panicsOnce()
+	with.Client = panicsFirst(3) // more than may be under way: each gives its place back
 	if err := a.Start(t.Context(), with); err != nil {
 		t.Fatal(err)
 	}

@@ -63,18 +63,18 @@ func surroundings(log io.Writer) Surroundings {
 		}}
 }
 
-// panicsOnce makes a client whose first call panics.
-func panicsOnce() func(string, depend.Policy) (*web.Client, error) {
+// panicsFirst makes a client whose first n calls panic.
+func panicsFirst(n int32) func(string, depend.Policy) (*web.Client, error) {
 	registry := depend.New(depend.Options{})
 	return func(name string, p depend.Policy) (*web.Client, error) {
 		d, err := registry.Add(name, p)
 		if err != nil {
 			return nil, err
 		}
-		var panicked atomic.Bool
+		var calls atomic.Int32
 		return web.NewClient(d, web.ClientOptions{Wrap: func(next http.RoundTripper) http.RoundTripper {
 			return roundTrip(func(r *http.Request) (*http.Response, error) {
-				if panicked.CompareAndSwap(false, true) {
+				if calls.Add(1) <= n {
 					panic("in the client")
 				}
 				return next.RoundTrip(r)
