@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -452,4 +453,29 @@ func TestAPanicInACallOfTelegramIsAFailureLikeOthers(t *testing.T) {
 		t.Errorf("want it said what is wrong with the status, have %q", have)
 	}
 	await(t, "the line in the log", func() bool { return strings.Contains(log.String(), "panic: telegram: in the client") })
+}
+
+// Whoever forces the end does not wait for a service that hangs, though an orderly end waits for it.
+func TestASecondCloseDoesNotWaitForTheFirst(t *testing.T) {
+	asked, hangs := make(chan struct{}, 10), make(chan struct{}) // more than it is tried
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{}; <-hangs }))
+	defer s.Close()
+	a, _ := open(t, Options{Webhook: s.URL})
+	a.Send(Alert{Key: "a", State: Open, Severity: Critical, Summary: "x"})
+	<-asked
+	first := make(chan error, 1)
+	go func() { first <- a.Close(context.Background()) }()
+	<-a.webhook.last // closed by the first one, which waits from here on
+	if err := a.Close(context.Background()); err != nil {
+		t.Errorf("want nothing to say, have %v", err)
+	}
+	select {
+	case <-a.webhook.ended: // when the call that hangs is given up
+		t.Error("the second Close waited for the first")
+	default:
+	}
+	close(hangs)
+	if err := <-first; err != nil {
+		t.Errorf("want the first one to end in order, have %v", err)
+	}
 }
