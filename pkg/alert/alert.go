@@ -261,9 +261,14 @@ func (a *Alerts) Ignored() map[string]uint64 {
 }
 
 // Close sends what is left, to all services at once, and ends. It returns when that is done or ctx ends; its error says
-// who could not be told everything in time. What is said later is dropped, and counted.
+// who could not be told everything in time. What is said later is dropped, and counted. A second call returns at once, also
+// while the first waits: there is nothing that it could add.
 func (a *Alerts) Close(ctx context.Context) error {
 	a.mu.Lock()
+	if a.closed {
+		a.mu.Unlock()
+		return nil
+	}
 	a.closed = true
 	if a.stop != nil {
 		a.stop()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -238,6 +239,29 @@ func TestAShutdownReportsItsFirstCauseOnce(t *testing.T) {
 	}
 }
 
+// A sentinel is the same error each time: what was reported once must not hide what comes later.
+func TestASentinelIsAnEventEachTimeItHappens(t *testing.T) {
+	unknown := fault.New(fault.KindUnhandled, "unknown thing")
+	for name, once := range map[string]func(*Alerts, *slog.Logger){
+		"a capture": func(a *Alerts, _ *slog.Logger) { a.Capture(t.Context(), unknown) },
+		"a record":  func(_ *Alerts, log *slog.Logger) { log.Error("failed", "error", fmt.Errorf("look: %w", unknown)) },
+		"a guard": func(a *Alerts, log *slog.Logger) {
+			fault.Guard{Log: log, Report: a.Report}.Handle(t.Context(), "look", unknown)
+		},
+	} {
+		s, dsn := sentryServer(t)
+		a, _ := open(t, Options{DSN: dsn})
+		log := logTo(t, a)
+		for range 3 {
+			once(a, log)
+		}
+		finish(t, a)
+		if n := len(s.list()); n != 3 {
+			t.Errorf("%s: want three events, have %d", name, n)
+		}
+	}
+}
+
 func TestFeedbackIsLinkedToItsEvent(t *testing.T) {
 	s, dsn := sentryServer(t)
 	a, _ := open(t, Options{DSN: dsn})
@@ -405,5 +429,53 @@ func TestTelegramAnswersTheStatusToItsChatAlone(t *testing.T) {
 	}
 	if a.telegram.isStatus(&models.Update{}) {
 		t.Error("want what is no message passed over")
+	}
+}
+
+// The library of Telegram calls in goroutines of its own; a panic there ends the process.
+func TestAPanicInACallOfTelegramIsAFailureLikeOthers(t *testing.T) {
+	updates := make(chan string, 1)
+	updates <- fmt.Sprintf(`{"update_id":1,"message":{"message_id":1,"date":1,"chat":{"id":%d,"type":"group"},"text":"/status"}}`, testChat)
+	c := telegramServer(t, updates)
+	a, err := New(identified(Options{Telegram: Telegram{testToken, fmt.Sprint(testChat), c.URL}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &lines{}
+	with := surroundings(log)
+	with.Status = func() string { panic("a check of the app") }
+	with.Client = panicsFirst(3) // more than may be under way: each gives its place back
+	if err := a.Start(t.Context(), with); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { abandon(t, a) })
+	if have := c.wait(t, 1)[0].text; !strings.Contains(have, "can't be told: panic: telegram: a check of the app") {
+		t.Errorf("want it said what is wrong with the status, have %q", have)
+	}
+	await(t, "the line in the log", func() bool { return strings.Contains(log.String(), "panic: telegram: in the client") })
+}
+
+// Whoever forces the end does not wait for a service that hangs, though an orderly end waits for it.
+func TestASecondCloseDoesNotWaitForTheFirst(t *testing.T) {
+	asked, hangs := make(chan struct{}, 10), make(chan struct{}) // more than it is tried
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{}; <-hangs }))
+	defer s.Close()
+	a, _ := open(t, Options{Webhook: s.URL})
+	a.Send(Alert{Key: "a", State: Open, Severity: Critical, Summary: "x"})
+	<-asked
+	first := make(chan error, 1)
+	go func() { first <- a.Close(context.Background()) }()
+	<-a.webhook.last // closed by the first one, which waits from here on
+	if err := a.Close(context.Background()); err != nil {
+		t.Errorf("want nothing to say, have %v", err)
+	}
+	select {
+	case <-a.webhook.ended: // when the call that hangs is given up
+		t.Error("the second Close waited for the first")
+	default:
+	}
+	close(hangs)
+	if err := <-first; err != nil {
+		t.Errorf("want the first one to end in order, have %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,6 +62,30 @@ func surroundings(log io.Writer) Surroundings {
 			return web.NewClient(d, web.ClientOptions{UserAgent: "shop/1", MaxResponse: 1 << 20}), nil
 		}}
 }
+
+// panicsFirst makes a client whose first n calls panic.
+func panicsFirst(n int32) func(string, depend.Policy) (*web.Client, error) {
+	registry := depend.New(depend.Options{})
+	return func(name string, p depend.Policy) (*web.Client, error) {
+		d, err := registry.Add(name, p)
+		if err != nil {
+			return nil, err
+		}
+		var calls atomic.Int32
+		return web.NewClient(d, web.ClientOptions{Wrap: func(next http.RoundTripper) http.RoundTripper {
+			return roundTrip(func(r *http.Request) (*http.Response, error) {
+				if calls.Add(1) <= n {
+					panic("in the client")
+				}
+				return next.RoundTrip(r)
+			})
+		}}), nil
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // identified are options of an app called shop.
 func identified(o Options) Options {

@@ -77,14 +77,22 @@ func (t *telegram) failed(err error) {
 
 // listen answers commands until ctx ends.
 func (t *telegram) listen(ctx context.Context, status func() string) {
-	t.bot.RegisterHandlerMatchFunc(func(u *models.Update) bool { return t.isStatus(u) }, func(context.Context, *bot.Bot, *models.Update) {
-		if t.asked.Allow() {
-			t.post("", Note, status())
-		}
-	})
-	if err := fault.Recover("telegram", func() error { t.bot.Start(ctx); return nil }); err != nil {
-		t.tell.say(err)
+	t.bot.RegisterHandlerMatchFunc(func(u *models.Update) bool { return t.isStatus(u) }, func(context.Context, *bot.Bot, *models.Update) { t.answer(status) })
+	t.bot.Start(ctx)
+}
+
+// answer posts the status. A panic in it, of a check of the app's for example, is part of the answer: the library calls
+// handlers in goroutines of its own, where nobody recovers.
+func (t *telegram) answer(status func() string) {
+	if !t.asked.Allow() {
+		return
 	}
+	var said string
+	if err := fault.Recover("telegram", func() error { said = status(); return nil }); err != nil {
+		t.tell.say(err)
+		said = "the status can't be told: " + err.Error()
+	}
+	t.post("", Note, said)
 }
 
 // isStatus tells whether u is the command, from the one chat that may ask.
@@ -142,8 +150,17 @@ type patient struct {
 	until  time.Time // before which nothing is asked
 }
 
-// Do makes one call.
-func (p *patient) Do(req *http.Request) (*http.Response, error) {
+// Do makes one call. A panic in it is an error: the library asks for updates in a goroutine of its own, where nobody
+// recovers.
+func (p *patient) Do(req *http.Request) (answer *http.Response, err error) {
+	err = fault.Recover("telegram", func() error {
+		answer, err = p.ask(req)
+		return err
+	})
+	return answer, err
+}
+
+func (p *patient) ask(req *http.Request) (*http.Response, error) {
 	p.mu.Lock()
 	wait := time.Until(p.until)
 	p.mu.Unlock()

@@ -266,7 +266,6 @@ func (p *program) start() int {
 		err = fault.Recover("main", func() error { return p.body(rt, warnings) })
 		return err
 	})
-	abandonTelemetry(tel)
 	exit.Version, exit.Commit = build.Version, build.Commit
 	lifecycle.Save(func() {
 		told := make(chan struct{})
@@ -274,6 +273,7 @@ func (p *program) start() int {
 		rt.saveExit(exit)
 		<-told
 	})
+	abandonTelemetry(tel) // whatever an exporter does now, the cause is saved
 	lifecycle.Say(func() { tellEnd(rt, exit) })
 	if cause := context.Cause(rt.Context()); fault.Of(cause) == fault.KindConfig {
 		lifecycle.Say(func() { p.fail(cause) })

@@ -203,7 +203,7 @@ func (q *Events) Next(ctx context.Context) (event.Event, error) {
 // closeTelemetry sends what is left.
 func (rt *Runtime) closeTelemetry(ctx context.Context) {
 	if err := rt.Telemetry.Close(ctx); err != nil {
-		rt.Log.Warn("telemetry that was left could not be sent", "error", err)
+		rt.Log.Warn("telemetry that was left could not be sent", "error", depend.Scrub(err.Error()))
 	}
 }
 

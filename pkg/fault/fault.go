@@ -90,6 +90,7 @@ type Error struct {
 	Err     error  // the cause
 
 	reported atomic.Bool // keeps one error from being reported by every guard that it passes
+	sentinel bool        // it stands for every time that it happens
 }
 
 // Error returns "op: subject: cause"; the hint and the stack are not part of it.
@@ -109,14 +110,26 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Claim tells whether nobody has reported e yet; the caller is the one who does, then.
-func (e *Error) Claim() bool { return e.reported.CompareAndSwap(false, true) }
+// Claim tells whether nobody has reported e yet; the caller is the one who does, then. A sentinel is never used up: who
+// passes one on after its report, passes on what Occurred makes of it.
+func (e *Error) Claim() bool { return e.sentinel || e.reported.CompareAndSwap(false, true) }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
 // New returns an error of the given kind with a text of its own, for use as a sentinel.
-func New(kind Kind, text string) error { return &Error{Kind: kind, Err: errors.New(text)} }
+func New(kind Kind, text string) error {
+	return &Error{Kind: kind, Err: errors.New(text), sentinel: true}
+}
+
+// Occurred returns err as something that happened once, and can be claimed once: a sentinel in its tree gets an Error of
+// its own around it, with the same kind, text and hint. Everything else is returned as it is.
+func Occurred(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok && e.sentinel {
+		return &Error{Kind: e.Kind, Hint: e.Hint, Err: err}
+	}
+	return err
+}
 
 // Dependency says that the dependency called name gave out because of err. It returns nil if err is nil.
 func Dependency(name string, err error) error {

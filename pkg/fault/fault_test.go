@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -194,6 +195,33 @@ func TestAnErrorThatPassesTwoGuardsIsReportedOnce(t *testing.T) {
 	})
 	if reports != 1 {
 		t.Errorf("want 1 report, have %d", reports)
+	}
+}
+
+// A sentinel is one error for all the times that it happens: each of them is reported, and by one guard alone.
+func TestASentinelIsReportedEachTimeItHappens(t *testing.T) {
+	for name, sentinel := range map[string]error{"bare": fault.New(fault.KindUnhandled, "unknown"), "wrapped": fmt.Errorf("settle: %w", fault.New(fault.KindUnhandled, "unknown"))} {
+		var reports []string
+		var ends []error
+		g := fault.Guard{Report: func(_ context.Context, e *fault.Error) { reports = append(reports, e.Error()) }, End: func(err error) { ends = append(ends, err) }}
+		for range 3 {
+			err := g.Run(t.Context(), "outer", func(ctx context.Context) error {
+				return g.Run(ctx, "inner", func(context.Context) error { return sentinel })
+			})
+			if !errors.Is(err, sentinel) || err.Error() != sentinel.Error() || fault.Of(err) != fault.KindUnhandled {
+				t.Errorf("%s: want the same error, have %v", name, err)
+			}
+		}
+		if want := slices.Repeat([]string{sentinel.Error()}, 3); !slices.Equal(reports, want) {
+			t.Errorf("%s: want %q reported, have %q", name, want, reports)
+		}
+		if e, ok := errors.AsType[*fault.Error](ends[0]); !ok || e.Claim() {
+			t.Errorf("%s: want what ends the process claimed, have %v", name, ends[0])
+		}
+	}
+	once := fault.Permanent(errBoom)
+	if fault.Occurred(once) != once || fault.Occurred(errBoom) != errBoom || fault.Occurred(nil) != nil {
+		t.Error("want what is no sentinel as it is")
 	}
 }
 

@@ -31,7 +31,7 @@ type Guard struct {
 // Run calls fn and returns nil or an *Error (possibly wrapped by fn itself). A panic is recovered with its stack;
 // the subject names who failed, in the log and in the error. Run blocks as long as fn does.
 func (g Guard) Run(ctx context.Context, subject string, fn func(context.Context) error) error {
-	err := Recover(subject, func() error { return fn(ctx) })
+	err := Occurred(Recover(subject, func() error { return fn(ctx) }))
 	if err != nil {
 		g.Handle(ctx, subject, err)
 	}
@@ -40,6 +40,7 @@ func (g Guard) Run(ctx context.Context, subject string, fn func(context.Context)
 
 // Handle does with err what Run does with an error: log, report, end. It is for errors that were caught elsewhere.
 func (g Guard) Handle(ctx context.Context, subject string, err error) {
+	err = Occurred(err)
 	e := classified(subject, err)
 	rule := e.Kind.Rule()
 	if g.Closing != nil && g.Closing() {

@@ -82,6 +82,7 @@ func untilTold(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
 func TestTheEndOfAWorkerIsKnownAtOnce(t *testing.T) {
 	boom := errors.New("boom")
+	hopeless := fault.New(fault.KindPermanent, "hopeless")
 	for _, c := range []struct {
 		name string
 		fn   nanny.Func
@@ -94,6 +95,7 @@ func TestTheEndOfAWorkerIsKnownAtOnce(t *testing.T) {
 		{"panics", func(context.Context) error { panic(boom) }, fault.KindPanic, "panic: victim: boom", true},
 		{"ends its goroutine", func(context.Context) error { runtime.Goexit(); return nil }, fault.KindUnhandled, "runtime.Goexit", true},
 		{"loses a dependency", func(context.Context) error { return fault.Dependency("db", boom) }, fault.KindDependency, "dependency: db: boom", false},
+		{"returns a sentinel", func(context.Context) error { return hopeless }, fault.KindPermanent, "hopeless", true},
 		{"returns that it was asked to stop", func(context.Context) error { return fmt.Errorf("inner: %w", nanny.ErrClosing) }, fault.KindEnded, "worker: victim: inner", true},
 		{"returns somebody's cancellation", func(context.Context) error { return context.Canceled }, fault.KindUnhandled, "context canceled", true},
 	} {
@@ -110,6 +112,9 @@ func TestTheEndOfAWorkerIsKnownAtOnce(t *testing.T) {
 				}
 				if told := len(w.reported) == 1; told != c.told {
 					t.Errorf("want reported %v, have %v", c.told, told)
+				}
+				if e, ok := errors.AsType[*fault.Error](have); !ok || c.told && e.Claim() {
+					t.Errorf("want what ends the process claimed, have %v", have)
 				}
 				if c.kind == fault.KindPanic && !strings.Contains(string(fault.Stack(have)), "nanny_test.go") {
 					t.Errorf("want the stack of the panic, have:\n%s", fault.Stack(have))

@@ -139,7 +139,7 @@ func (t *tracked) explain(err error) error {
 	case fault.KindStopped: // nobody asked for it: this must not end the process with 0
 		return &fault.Error{Kind: fault.KindEnded, Op: "worker", Subject: t.name, Err: err}
 	}
-	return err
+	return fault.Occurred(err) // it passes the guard, and those who tell why the process ends
 }
 
 func (t *tracked) enter(s State, err error) {

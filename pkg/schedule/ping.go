@@ -137,7 +137,7 @@ func (p *pinger) send(one ping) {
 
 func (p *pinger) work() {
 	for one, ok := p.take(); ok; one, ok = p.take() {
-		p.note(one, p.try(one))
+		p.note(one, fault.Recover("ping of job "+p.job, func() error { return p.try(one) }))
 	}
 }
 

@@ -128,6 +128,25 @@ func TestAPingIsTriedAgainAndNeverHoldsUpTheJob(t *testing.T) {
 	})
 }
 
+func TestAPanicInAPingIsAFailureOfThePing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &service{answer: func(_ *http.Request, n int) (int, string, error) {
+			if n == 1 {
+				panic("in the client")
+			}
+			return http.StatusOK, "OK", nil
+		}}
+		r := start(t, schedule.Options{Client: s.client}, pinged(quick))
+		r.after(time.Hour + time.Minute)
+		if p := r.status("report").Pings; p.Sent != 1 || p.Failed != 1 {
+			t.Errorf("want the other one sent, have %+v", p)
+		}
+		if r.log.count("panic: ping of job report: in the client") != 1 {
+			t.Errorf("want it told, have\n%s", r.log)
+		}
+	})
+}
+
 func TestAnAnswerThatSaysNoIsAFailureOfThePing(t *testing.T) {
 	for what, c := range map[string]struct {
 		status int

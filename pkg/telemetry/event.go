@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/base-app/pkg/depend"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"go.opentelemetry.io/otel/attribute"
@@ -19,7 +20,15 @@ import (
 //
 //	POST /events ─► publish ─► deliver ─► send app-relay ─► send app-worker ─► handle
 //
-// The envelope carries the way from one to the next.
+// The envelope carries the way from one to the next. A batch is one publish of one trace; to each other trace that an event
+// of it came from, the publish has a link.
+
+const (
+	// maxLinks is OpenTelemetry's own limit: https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits.
+	maxLinks = 128
+	// maxStatus bounds a span's error, in bytes: enough for a chain of causes; whole answers of others are in some.
+	maxStatus = 1 << 10
+)
 
 // Outcome is what became of an event that was handled.
 type Outcome string
@@ -58,6 +67,7 @@ func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []even
 		ctx, span = t.tracer.Start(ctx, "publish events", trace.WithSpanKind(trace.SpanKindProducer))
 		if span.IsRecording() {
 			span.SetAttributes(attribute.String("messaging.operation.type", "send"), attribute.Int("messaging.batch.message_count", len(events)))
+			link(span, events)
 		}
 		parent := traceParent(span.SpanContext())
 		events = slices.Clone(events) // they are the caller's
@@ -190,13 +200,33 @@ func traceParent(c trace.SpanContext) string {
 	return "00-" + c.TraceID().String() + "-" + c.SpanID().String() + "-" + c.TraceFlags().String()
 }
 
+// link leads from span to each other trace that the events came from, the first 128 of them.
+func link(span trace.Span, events []event.Event) {
+	ours := span.SpanContext().TraceID()
+	seen := map[string]bool{}
+	for i := range events {
+		from := events[i].TraceParent
+		if from == "" || seen[from] || !event.ValidTraceParent(from) {
+			continue
+		}
+		if len(seen) == maxLinks {
+			return
+		}
+		c := trace.SpanContextFromContext(extract(context.Background(), &events[i]))
+		if c.IsValid() && c.TraceID() != ours {
+			seen[from] = true
+			span.AddLink(trace.Link{SpanContext: c})
+		}
+	}
+}
+
 func endSpan(span trace.Span, err error) {
 	if span == nil {
 		return
 	}
 	if err != nil && span.IsRecording() {
 		span.SetAttributes(attribute.String("error.type", fault.Of(err).String()))
-		span.SetStatus(codes.Error, err.Error())
+		span.SetStatus(codes.Error, clip(depend.Scrub(err.Error()), maxStatus))
 	}
 	span.End()
 }

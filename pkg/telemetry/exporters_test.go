@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -121,6 +122,96 @@ func TestTheCallersTraceAndChoiceAreFollowed(t *testing.T) {
 		if !strings.Contains(called, id) || !strings.HasSuffix(called, flags) || strings.Contains(called, "00f067aa0ba902b7") {
 			t.Errorf("flags %s: want the trace passed on under a span of ours, have %s", flags, called)
 		}
+	}
+}
+
+// A batch is published within one trace, and the traces that its events came from are found from there.
+func TestThePublicationOfABatchLinksTheTracesOfItsEvents(t *testing.T) {
+	parent := func(trace int) string { return fmt.Sprintf("00-%032x-00f067aa0ba902b7-01", trace) }
+	many := make([]event.Event, 2*maxLinks)
+	for i := range many {
+		many[i].TraceParent = parent(i + 1)
+	}
+	for name, c := range map[string]struct {
+		events []event.Event
+		want   int
+	}{
+		"none":    {[]event.Event{{}, {}}, 0},
+		"two":     {[]event.Event{{TraceParent: parent(1)}, {}, {TraceParent: parent(2)}, {TraceParent: parent(1)}}, 2},
+		"invalid": {[]event.Event{{TraceParent: "nonsense"}, {TraceParent: parent(0)}, {TraceParent: parent(3)}}, 1},
+		"many":    {many, maxLinks},
+	} {
+		col := collect(t)
+		tel, _ := open(t, Options{OTel: OTel{Endpoint: col.URL}})
+		ctx, request := tel.Tracers().Tracer("test").Start(t.Context(), "POST /events")
+		own := event.Event{TraceParent: traceParent(request.SpanContext())} // the parent's trace: no link is needed
+		events, end := tel.Publish(ctx, append([]event.Event{own}, c.events...))
+		end("", nil)
+		request.End()
+		flush(t, tel)
+		names, id := col.chain(t)
+		if len(names) != 2 || names[1] != "publish events" {
+			t.Fatalf("%s: have %q", name, names)
+		}
+		for _, e := range events {
+			if !strings.Contains(e.TraceParent, id) {
+				t.Errorf("%s: want the batch's trace carried on, have %q", name, e.TraceParent)
+			}
+		}
+		for _, s := range col.spans {
+			if s.Name != "publish events" {
+				continue
+			}
+			if len(s.Links) != c.want {
+				t.Errorf("%s: want %d links, have %d", name, c.want, len(s.Links))
+			}
+			for i, l := range s.Links {
+				if have := hex.EncodeToString(l.TraceId); hex.EncodeToString(l.SpanId) != "00f067aa0ba902b7" || c.want > 1 && have != fmt.Sprintf("%032x", i+1) {
+					t.Errorf("%s: have link %d to %s", name, i, have)
+				}
+			}
+		}
+	}
+}
+
+// What goes wrong is often told with an address, and whole answers are quoted: neither leaves with a trace.
+func TestASpansErrorIsShortAndHasNoSecrets(t *testing.T) {
+	c := collect(t)
+	tel, _ := open(t, Options{OTel: OTel{Endpoint: c.URL, MetricsExporter: "none"}})
+	long := fmt.Errorf("post https://partner.example/hooks/s3cret?token=s3cret: password=s3cret: %s", strings.Repeat("no ", maxStatus))
+	events, published := tel.Publish(t.Context(), []event.Event{{ID: "e"}})
+	published("e", long)
+	_, sent := tel.Send(t.Context(), &events[0], "inproc://a")
+	sent(long)
+	_, handled := tel.Handle(t.Context(), &events[0])
+	handled(Dead, long)
+	_, done := tel.Job(t.Context(), "report", "run")
+	done("failed", long)
+	flush(t, tel)
+	if len(c.spans) != 4 {
+		t.Fatalf("want four spans, have %d", len(c.spans))
+	}
+	for _, s := range c.spans {
+		if have := s.Status.GetMessage(); strings.Contains(s.String(), "s3cret") || !strings.Contains(have, "https://partner.example") || len(have) > maxStatus+len("…") {
+			t.Errorf("%s: want it short and scrubbed, have %d bytes: %s", s.Name, len(have), have)
+		}
+	}
+}
+
+// Some vendors' endpoints have the token in their path.
+func TestTheLogDoesNotTellTheEndpointsPath(t *testing.T) {
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+	defer refuses.Close()
+	tel, log := open(t, Options{OTel: OTel{TracesEndpoint: refuses.URL + "/s3cret/v1/traces", MetricsEndpoint: refuses.URL + "/s3cret/v1/metrics"}})
+	exercise(t, tel)
+	flush(t, tel)
+	for _, exporter := range []string{"otlp_traces", "otlp_metrics"} {
+		if !strings.Contains(log.String(), "exporter="+exporter) {
+			t.Errorf("want a line about %s", exporter)
+		}
+	}
+	if strings.Contains(log.String(), "s3cret") || !strings.Contains(log.String(), refuses.URL) {
+		t.Errorf("want the host and no path, have\n%s", log)
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,7 +67,7 @@ type Telemetry struct {
 	tell     *teller                       // of what goes wrong
 	losses   losses                        // by exporter
 	closers  []func(context.Context) error // run at once by Close
-	closing  sync.Once
+	closing  atomic.Bool
 	ending   sync.WaitGroup // what Close began, and may not have waited for
 
 	instruments
@@ -180,13 +181,13 @@ func (t *Telemetry) openMetrics(o Options, p plan, r *resource.Resource) error {
 }
 
 // Close sends what is left, to all exporters at once, and ends them. It returns when that is done or ctx ends; what was
-// not sent then is lost. Later calls of other methods do nothing that is seen. Only the first call acts.
-func (t *Telemetry) Close(ctx context.Context) (err error) {
-	if t == nil {
+// not sent then is lost. Later calls of other methods do nothing that is seen. Only the first call acts; a later one
+// returns at once, also while the first waits: who is forced to end must not wait for a collector.
+func (t *Telemetry) Close(ctx context.Context) error {
+	if t == nil || !t.closing.CompareAndSwap(false, true) {
 		return nil
 	}
-	t.closing.Do(func() { err = t.close(ctx) })
-	return err
+	return t.close(ctx)
 }
 
 func (t *Telemetry) close(ctx context.Context) error {

@@ -414,3 +414,25 @@ func TestATraceStaysWithTheHostThatWasCalled(t *testing.T) {
 		t.Errorf("want neither elsewhere, have %v", h)
 	}
 }
+
+// Whoever forces the end does not wait for a collector that hangs, though an orderly end waits for it.
+func TestASecondCloseDoesNotWaitForTheFirst(t *testing.T) {
+	begun, hangs, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	tel := &Telemetry{closers: []func(context.Context) error{func(context.Context) error { close(begun); <-hangs; return nil }}}
+	go func() { ended <- tel.Close(context.Background()) }()
+	<-begun
+	again := make(chan error, 1)
+	go func() { again <- tel.Close(context.Background()) }()
+	select {
+	case err := <-again:
+		if err != nil {
+			t.Errorf("want nothing to say, have %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the second Close waits for the first")
+	}
+	close(hangs)
+	if err := <-ended; err != nil {
+		t.Errorf("want the first one to end in order, have %v", err)
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"example.com/base-app/pkg/depend"
 )
 
 const (
@@ -50,11 +52,15 @@ func (t *teller) say(exporter string, err error) {
 	more := l.more
 	l.at, l.more = now, 0
 	t.mu.Unlock()
-	text := strings.Join(strings.Fields(strings.ToValidUTF8(err.Error(), "?")), " ")
-	if len(text) > maxTold {
-		text = strings.ToValidUTF8(text[:maxTold], "") + "…"
+	t.log.Warn("telemetry can't be sent", "exporter", exporter, "error", clip(strings.Join(strings.Fields(depend.Scrub(err.Error())), " "), maxTold), "more", more)
+}
+
+// clip returns at most n bytes of text.
+func clip(text string, n int) string {
+	if len(text) <= n {
+		return text
 	}
-	t.log.Warn("telemetry can't be sent", "exporter", exporter, "error", text, "more", more)
+	return strings.ToValidUTF8(text[:n], "") + "…"
 }
 
 // Println is for promhttp.

@@ -40,13 +40,19 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
+	answered := false
+	defer func() { // also when a try panics: its place is to be free again
+		if !answered {
+			call.End()
+			cancel()
+			closeBody(req)
+		}
+	}()
 	resp, err := t.tries(call, out)
 	if err != nil {
-		call.End()
-		cancel()
-		closeBody(req)
 		return nil, err
 	}
+	answered = true
 	resp.Body = newAnswer(resp, call, cancel, t.limit)
 	return resp, nil
 }
