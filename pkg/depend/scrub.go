@@ -2,6 +2,7 @@ package depend
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,15 +17,32 @@ const (
 	hidden = "[redacted]"
 )
 
+// What follows the name of a credential: to the closing quote (of JSON, and of JSON within a string), to the first closing
+// bracket, or to the next space.
+const credentialValue = `((?:bearer|basic)\s+)?("(?:[^"\\]|\\(?s:.))*"?|'(?:[^'\\]|\\(?s:.))*'?|\\+"[^"]*"?|[\[{][^\]}]*[\]}]?|\S+)`
+
+// Parts of names that sound like a credential wherever they stand, and words that do alone.
+const (
+	credentialPart = `passw|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|signature|credential|authorization|cookie|card[_-]?number`
+	credentialWord = `pass|pw|pin|auth|session|jwt`
+)
+
 var (
 	// A URL in quotes, which can hold spaces where somebody failed to escape them; and one up to what ends it in a text.
 	quotedURL = regexp.MustCompile(`(?i)"[a-z][a-z0-9+.-]*://[^"]*|'[a-z][a-z0-9+.-]*://[^']*`)
 	anyURL    = regexp.MustCompile("(?i)[a-z][a-z0-9+.-]*://[^\\s\"<>`]*")
 	// user:password@, as in data source names without a scheme.
 	userinfo = regexp.MustCompile(`[^\s:"]+:[^\s"]*@`)
-	// A name that sounds like a credential, and its value: to the closing quote (of JSON, and of JSON within a string), to
-	// the first closing bracket, or to the next space.
-	credential = regexp.MustCompile(`(?i)([\w.-]*(?:passw|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|signature|credential|authorization|cookie)[\w.-]*(?:\\*["'])?\s*[=:]\s*)((?:bearer|basic)\s+)?("(?:[^"\\]|\\(?s:.))*"?|'(?:[^'\\]|\\(?s:.))*'?|\\+"[^"]*"?|[\[{][^\]}]*[\]}]?|\S+)`)
+	// A name that sounds like a credential, and its value.
+	credential = regexp.MustCompile(`(?i)([\w.-]*(?:` + credentialPart + `)[\w.-]*(?:\\*["'])?\s*[=:]\s*)` + credentialValue)
+	// One of the words is a name in quotes or before a =; "session: closed" is what somebody says.
+	word = regexp.MustCompile(`(?i)(["'](?:[\w.-]*[_.-])?(?:` + credentialWord + `)(?:[_-](?:id|code|key))?\\*["']\s*[=:]\s*|\b(?:[\w.-]*[_.-])?(?:` + credentialWord + `)(?:[_-](?:id|code|key))?=)` + credentialValue)
+	part = regexp.MustCompile(`(?i)` + credentialPart)
+	only = regexp.MustCompile(`(?i)^(?:` + credentialWord + `)$`)
+	// The words of a name: userPin, user_pin.
+	words = regexp.MustCompile(`[A-Z]?[a-z]+|[A-Z]+`)
+	// A JSON Web Token begins with the letters of {" in base64: https://www.rfc-editor.org/rfc/rfc7519#section-3.
+	jwt = regexp.MustCompile(`\beyJ[\w-]{8,}(?:\.[\w-]*){0,4}`)
 	// An HTTP credential without its header's name.
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}`)
 )
@@ -40,7 +58,15 @@ func Scrub(text string) string {
 	text = anyURL.ReplaceAllStringFunc(text, scrubURL)
 	text = userinfo.ReplaceAllString(text, hidden+"@")
 	text = credential.ReplaceAllString(text, "${1}"+hidden)
+	text = word.ReplaceAllString(text, "${1}"+hidden)
+	text = jwt.ReplaceAllString(text, hidden)
 	return bearer.ReplaceAllString(text, "${1} "+hidden)
+}
+
+// IsCredential tells whether a field of that name holds a secret, by the way it sounds. It is for those who know where a
+// name's value ends, better than Scrub.
+func IsCredential(name string) bool {
+	return part.MatchString(name) || slices.ContainsFunc(words.FindAllString(name, -1), only.MatchString)
 }
 
 // scrub returns err's text after Scrub, short and on one line.

@@ -1,12 +1,15 @@
 package web
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"mime"
 	"net/http"
 	"strings"
 	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"example.com/base-app/pkg/depend"
 )
@@ -18,6 +21,7 @@ const maxHeard = 1 << 10
 // overheard is the body of a request whose beginning is kept for the log.
 type overheard struct {
 	io.ReadCloser
+	json bool
 
 	mu   sync.Mutex // a proxy's transport may still read when its handler is done
 	head []byte
@@ -27,21 +31,25 @@ type overheard struct {
 // overhear keeps the beginning of what is read of the body, if it is text that the log wants. Else it returns nil, and
 // the request is as it was.
 func (s *site) overhear(r *http.Request) *overheard {
-	if r.Body == nil || r.Body == http.NoBody || !s.Log.Enabled(r.Context(), slog.LevelDebug) || !readable(r.Header) {
+	if r.Body == nil || r.Body == http.NoBody || !s.Log.Enabled(r.Context(), slog.LevelDebug) {
 		return nil
 	}
-	o := &overheard{ReadCloser: r.Body}
+	text, json := readable(r.Header)
+	if !text && !json {
+		return nil
+	}
+	o := &overheard{ReadCloser: r.Body, json: json}
 	r.Body = o
 	return o
 }
 
-// readable tells whether a body is text that is shown as it comes. A form is not: it is what people log in with.
-func readable(h http.Header) bool {
+// readable tells whether a body is text that is shown as it comes, or JSON. A form is neither: it is what people log in with.
+func readable(h http.Header) (text, json bool) {
 	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil || h.Get("Content-Encoding") != "" {
-		return false
+		return false, false
 	}
-	return strings.HasPrefix(media, "text/") || strings.HasSuffix(media, "+json") || media == "application/json" || media == "application/x-ndjson"
+	return strings.HasPrefix(media, "text/"), strings.HasSuffix(media, "+json") || media == "application/json" || media == "application/x-ndjson"
 }
 
 func (o *overheard) Read(p []byte) (int, error) {
@@ -68,5 +76,38 @@ func (o *overheard) tell(r *http.Request, log *slog.Logger) {
 	if !whole { // between words: half a URL or half a string may hide what it is
 		text = text[:max(0, strings.LastIndexAny(text, " \n\""))]
 	}
+	if o.json {
+		text = hideCredentials(text)
+	}
 	log.LogAttrs(r.Context(), slog.LevelDebug, "request body", slog.String("body", depend.Scrub(text)), slog.Int64("bytes", read), slog.Bool("whole", whole))
+}
+
+// hiddenValue takes the place of what is not shown.
+const hiddenValue = "[redacted]"
+
+// hideCredentials returns JSON, or the beginning of some, without the values whose names sound like a credential, however
+// deep they are and however the name is written. What stands behind a mistake in it is not shown: nobody knows whose
+// value it is.
+func hideCredentials(text string) string {
+	var out strings.Builder
+	shown := 0 // how much of the text is in out, or left out
+	d := jsontext.NewDecoder(strings.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	for {
+		token, err := d.ReadToken()
+		switch {
+		case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF): // the end, or where it was cut
+			return out.String() + text[shown:]
+		case err != nil:
+			return out.String() + text[shown:d.InputOffset()] + hiddenValue
+		}
+		in, n := d.StackIndex(d.StackDepth())
+		if isName := in == jsontext.KindBeginObject && n%2 == 1; !isName || token.Kind() != jsontext.KindString || !depend.IsCredential(token.String()) {
+			continue
+		}
+		out.WriteString(text[shown:d.InputOffset()] + ":" + hiddenValue)
+		if d.SkipValue() != nil {
+			return out.String()
+		}
+		shown = int(d.InputOffset())
+	}
 }

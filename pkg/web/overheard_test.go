@@ -45,6 +45,7 @@ func TestATextOfARequestIsInTheLogAtDebug(t *testing.T) {
 		"a batch":                {"/read", thing + "\n" + thing, []string{"Content-Type: application/x-ndjson"}, thing + "\n" + thing},
 		"text":                   {"/read", "hello", []string{"Content-Type: text/plain"}, "hello"},
 		"a secret":               {"/read", `{"password":"s3cret \"s3cret","url":"https://app:s3cret@bank/s3cret"}`, []string{"Content-Type: application/json"}, `{"password":[redacted],"url":"https://bank"}`},
+		"a secret with brackets": {"/read", `{"token":{"v":"}s3cret"},"pass\u0077ord":["]s3cret"]}`, []string{"Content-Type: application/json"}, `{"token":[redacted],"pass\u0077ord":[redacted]}`},
 		"what is not UTF-8":      {"/read", "\xff", []string{"Content-Type: text/plain"}, "?"},
 		"a form":                 {"/read", "user=me&password=s3cret", []string{"Content-Type: application/x-www-form-urlencoded"}, ""},
 		"bytes":                  {"/read", "s3cret", []string{"Content-Type: application/octet-stream"}, ""},
