@@ -142,7 +142,7 @@ type Alerts struct {
 	ignored   map[string]*atomic.Uint64 // by the names in Options.Ignore
 	closing   atomic.Pointer[func() bool]
 	listeners sync.WaitGroup
-	untold    untold
+	settled   atomic.Pointer[func(service, key string, s State, f Fate)]
 
 	mu      sync.Mutex
 	clients []*web.Client
@@ -157,7 +157,7 @@ func New(o Options) (*Alerts, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Alerts{o: o, redact: redactor(o.secrets()), ignored: map[string]*atomic.Uint64{}, untold: untold{keys: map[string]Alert{}}}
+	a := &Alerts{o: o, redact: redactor(o.secrets()), ignored: map[string]*atomic.Uint64{}}
 	for _, name := range o.Ignore {
 		a.ignored[name] = &atomic.Uint64{}
 	}
@@ -192,9 +192,9 @@ type Surroundings struct {
 	Client  func(name string, p depend.Policy) (*web.Client, error)
 	Closing func() bool   // whether the process shuts down
 	Status  func() string // what /status answers in Telegram
-	// Settled hears what became of each beginning and end that Send was given, once no service has it left, or when it was
-	// given up. It may be called before Send returns; senders wait for it. Nil: nobody asks.
-	Settled func(key string, s State, f Fate)
+	// Settled hears, by service, what became of each beginning and end that Send was given. It may be called before Send
+	// returns; the service's sender waits for it. Nil: nobody asks.
+	Settled func(service, key string, s State, f Fate)
 }
 
 // Start begins to send. It does not block. Whoever listens (Telegram) does so until ctx ends. Its errors are Client's.
@@ -205,9 +205,7 @@ func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 		return nil
 	}
 	a.closing.Store(&with.Closing)
-	a.untold.mu.Lock()
-	a.untold.settled = with.Settled
-	a.untold.mu.Unlock()
+	a.settled.Store(&with.Settled)
 	for _, s := range a.senders {
 		s.tell.log = with.Log
 	}
@@ -252,22 +250,6 @@ func (a *Alerts) Watched() bool { return a.pager != nil || a.webhook != nil || a
 
 // Pinged tells whether anybody hears what is said by Ping.
 func (a *Alerts) Pinged() bool { return a.cronitor != nil }
-
-// Send tells people. What is longer than the services take is clipped. Surroundings.Settled hears what became of a
-// beginning or an end.
-func (a *Alerts) Send(al Alert) {
-	al = al.Clip()
-	if al.State != Note && !a.untold.expect(al) {
-		a.untold.tell(al.Key, al.State, Lost)
-		return
-	}
-	if al.State != Note && al.Severity >= Error {
-		a.pager.offer(al)
-		a.webhook.offer(al)
-	}
-	a.telegram.offer(al)
-	a.judge(al.Key)
-}
 
 // Ping tells Cronitor.
 func (a *Alerts) Ping(p Ping) { a.cronitor.offer(p) }

@@ -120,14 +120,14 @@ func (l *limits) settle(it item, fate Fate) {
 	}
 }
 
-// fate tells what became of a state of a key, if that is known, and nothing newer or older is on its way.
-func (l *limits) fate(key string, state State) (f Fate, known bool) {
-	p := l.keys[key]
+// fate tells what became of an item, if that is known and nothing else of its key is on its way.
+func (l *limits) fate(it item) (f Fate, known bool) {
+	p := l.keys[it.key]
 	switch {
-	case p == nil: // there was no room for its beginning, so that its end is no news
-		return Refused, state == Over
-	case p.flying > 0 || p.done != state:
+	case it.state == Note || p != nil && (p.flying > 0 || p.pending != nil):
 		return Lost, false
+	case p == nil || p.done != it.state: // there was no room for it, or it was given up
+		return Lost, true
 	case p.taken:
 		return Taken, true
 	}

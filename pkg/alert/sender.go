@@ -58,8 +58,8 @@ type sender struct {
 	service string
 	size    int // of the queue
 	tell    *teller
-	keeps   bool                  // its items have keep
-	settled func(it item, f Fate) // hears what became of beginnings and ends; nil: nobody does
+	keeps   bool                                  // its items have keep
+	settled func(service string, it item, f Fate) // hears what became of beginnings and ends; nil: nobody does
 
 	sent, dropped, suppressed atomic.Uint64
 
@@ -85,14 +85,15 @@ func newSender(service string, size, burst int, window time.Duration, tell *tell
 
 // offer takes it, or counts why not. It never blocks.
 func (s *sender) offer(it item) {
-	lost, ok := s.enqueue(it)
-	if ok {
-		s.settle(Lost, lost...)
+	lost, known := s.enqueue(it)
+	s.settle(Lost, lost...)
+	if known {
+		s.say(it)
 	}
 }
 
-// enqueue returns what found no room, or gave way. It is not ok when nothing more is taken.
-func (s *sender) enqueue(it item) (lost []item, ok bool) {
+// enqueue returns what gave way, and whether it is known already what became of it.
+func (s *sender) enqueue(it item) (lost []item, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -101,14 +102,13 @@ func (s *sender) enqueue(it item) (lost []item, ok bool) {
 	}
 	now, suppressed := s.limits.take(it, time.Now())
 	s.suppressed.Add(suppressed)
-	switch {
-	case now != nil:
+	if now != nil {
 		lost = s.push(*now)
-	case s.limits.keys[it.key] == nil:
-		lost = []item{it}
+	} else {
+		_, known = s.limits.fate(it)
 	}
 	s.rouse() // if only to set the timer for what has to wait
-	return lost, true
+	return lost, known
 }
 
 // push is called under the lock. It returns the one that gave way.
@@ -127,17 +127,21 @@ func (s *sender) settle(f Fate, list ...item) {
 		s.mu.Lock()
 		s.limits.settle(it, f)
 		s.mu.Unlock()
-		if s.settled != nil && it.state != Note {
-			s.settled(it, f)
-		}
+		s.say(it)
 	}
 }
 
-// fate tells what became of a state of a key, if that is known.
-func (s *sender) fate(key string, state State) (f Fate, known bool) {
+// say tells whoever asks what became of it, once nothing else about its key is on its way.
+func (s *sender) say(it item) {
+	if s.settled == nil || it.state == Note {
+		return
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.limits.fate(key, state)
+	f, known := s.limits.fate(it)
+	s.mu.Unlock()
+	if known {
+		s.settled(s.service, it, f)
+	}
 }
 
 func (s *sender) rouse() {

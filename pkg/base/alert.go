@@ -90,7 +90,7 @@ func (rt *Runtime) Capture(ctx context.Context, err error) { rt.alerts.Capture(c
 // see that nobody could be told, but the app is as useful as before.
 func (rt *Runtime) openAlerts() error {
 	if rt.alerts.Watched() {
-		rt.problems.load(filepath.Join(rt.folder.Dir, openProblems))
+		rt.problems.load(filepath.Join(rt.folder.Dir, openProblems), rt.alerts.Takers)
 	}
 	rt.flush(rt.closeAlerts)
 	context.AfterFunc(rt.Context(), rt.tellCause)
@@ -105,9 +105,7 @@ func (rt *Runtime) openAlerts() error {
 	if err != nil {
 		return err
 	}
-	for _, a := range rt.problems.again(true) {
-		rt.alerts.Send(a)
-	}
+	rt.problems.again(true, rt.alerts.SendTo)
 	text := "started, version " + rt.Build.Version
 	if m := rt.Settings.Monitor; m.Restarts > 0 {
 		text = fmt.Sprintf("restarted by the monitor, %d so far: %s", m.Restarts, m.LastReason)
@@ -319,9 +317,7 @@ func (rt *Runtime) look() {
 	if rt.life.Leaving().Err() != nil {
 		return // what closes now is no problem
 	}
-	for _, a := range rt.problems.again(false) {
-		rt.alerts.Send(a)
-	}
+	rt.problems.again(false, rt.alerts.SendTo)
 	now, unknown := rt.wrong()
 	well := rt.nanny.Err() == nil
 	for _, a := range now {

@@ -22,31 +22,36 @@ type problems struct {
 	lock sync.Mutex
 	path string // empty: nobody is told
 	open map[string]*known
+	// takers names the services that hear of an alert.
+	takers func(alert.Alert) []string
 }
 
 // known is what is known of a problem, and what people were told.
 type known struct {
 	alert.Alert
-	Told  alert.State // what was told last; Note: nothing
-	Times int         `json:",omitempty"` // how often the problem began lately, for exitKey
-	Last  time.Time   `json:",omitzero"`  // when it did so, or was seen again, last
+	Told  map[string]alert.State // what each service took last, or refused
+	Heard bool                   // whether one took its beginning: if none wants to, the next process may try again
+	Times int                    `json:",omitempty"` // how often the problem began lately, for exitKey
+	Last  time.Time              `json:",omitzero"`  // when it did so, or was seen again, last
 
-	lost    bool // it has to be sent again
-	refused bool // nobody wants to hear of it: the next process may try again, if it finds it
+	lost map[string]bool // the services that it has to be sent to again
 }
 
-func (p *problems) load(path string) {
+func (p *problems) load(path string, takers func(alert.Alert) []string) {
 	p.lock.Lock()
 	defer p.lock.Unlock()
-	p.path, p.open = path, map[string]*known{}
+	p.path, p.open, p.takers = path, map[string]*known{}, takers
 	list := map[string]*known{}
 	text, err := os.ReadFile(path)
 	if err != nil || json.Unmarshal(text, &list) != nil {
 		return // a torn one tells nothing
 	}
 	for key, k := range list {
-		if k != nil && k.Key == key && key != "" && (k.State == alert.Open || k.State == alert.Over) && k.Told <= alert.Over && k.Severity <= alert.Critical {
-			k.Alert = k.Clip()
+		if k != nil && k.Key == key && key != "" && (k.State == alert.Open || k.State == alert.Over) && k.Severity <= alert.Critical {
+			k.Alert, k.lost = k.Clip(), map[string]bool{}
+			if k.Told == nil {
+				k.Told = map[string]alert.State{}
+			}
 			p.open[key] = k
 		}
 	}
@@ -83,10 +88,11 @@ func (p *problems) note(a alert.Alert) bool {
 		k.again(!isOpen, time.Now())
 	}
 	if news {
-		k.Alert, k.lost, k.refused = a, false, false
-		if a.State == alert.Open {
-			k.Told = alert.Note // whatever was told before
+		k.Alert, k.lost = a, map[string]bool{}
+		if a.State == alert.Open { // whatever was told before
+			k.Told, k.Heard = map[string]alert.State{}, false
 		}
+		p.forget(k)
 	}
 	if news || a.State == alert.Open && a.Key == exitKey {
 		p.save()
@@ -119,7 +125,7 @@ func (p *problems) steadyAfter() time.Duration {
 }
 
 // settled hears what became of what was sent.
-func (p *problems) settled(key string, s alert.State, f alert.Fate) {
+func (p *problems) settled(service, key string, s alert.State, f alert.Fate) {
 	p.lock.Lock()
 	defer p.lock.Unlock()
 	k := p.open[key]
@@ -127,40 +133,61 @@ func (p *problems) settled(key string, s alert.State, f alert.Fate) {
 		return
 	}
 	if f == alert.Lost {
-		k.lost = k.State == s
+		k.lost[service] = k.State == s
 		return
 	}
-	k.Told, k.refused = s, f == alert.Refused
-	if k.State == alert.Over && s == alert.Over && key != exitKey {
-		delete(p.open, key)
-	}
+	k.Told[service] = s
+	k.Heard = k.Heard || f == alert.Taken
+	p.forget(k)
 	p.save()
 }
 
-// again returns what people do not know yet: of all, or of what was lost.
-func (p *problems) again(all bool) (list []alert.Alert) {
-	p.lock.Lock()
-	defer p.lock.Unlock()
-	for _, k := range p.open {
-		if k.Told == k.State || !all && !k.lost {
-			continue
+// left names the services that do not know yet how k is.
+func (p *problems) left(k *known) (names []string) {
+	for _, service := range p.takers(k.Alert) {
+		if k.Told[service] != k.State {
+			names = append(names, service)
 		}
-		k.lost = false
-		if k.State == alert.Over && k.Told == alert.Note { // nor that it began
-			began := k.Alert
-			began.State = alert.Open
-			list = append(list, began)
-		}
-		list = append(list, k.Alert)
 	}
-	return list
+	return names
+}
+
+// forget drops k if it is over and nobody has to be told, except for how often it was.
+func (p *problems) forget(k *known) {
+	if k.State == alert.Over && k.Key != exitKey && len(p.left(k)) == 0 {
+		delete(p.open, k.Key)
+	}
+}
+
+// again has each service told what it does not know yet: all of that, or what was lost.
+func (p *problems) again(all bool, send func(alert.Alert, ...string)) {
+	p.lock.Lock()
+	var calls []func()
+	for _, k := range p.open {
+		for _, service := range p.left(k) {
+			if !all && !k.lost[service] {
+				continue
+			}
+			delete(k.lost, service)
+			a, began := k.Alert, k.Alert
+			began.State = alert.Open
+			if a.State == alert.Over && k.Told[service] == alert.Note { // nor that it began
+				calls = append(calls, func() { send(began, service) })
+			}
+			calls = append(calls, func() { send(a, service) })
+		}
+	}
+	p.lock.Unlock()
+	for _, call := range calls {
+		call()
+	}
 }
 
 // save writes the file; it is called under the lock.
 func (p *problems) save() {
 	list := map[string]*known{}
 	for key, k := range p.open {
-		if k.State == alert.Open && k.refused || k.State == alert.Over && k.Told == alert.Over && time.Since(k.Last) >= lately {
+		if len(p.left(k)) == 0 && (k.State == alert.Open && !k.Heard || k.State == alert.Over && time.Since(k.Last) >= lately) {
 			continue
 		}
 		list[key] = k
