@@ -24,6 +24,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -68,6 +69,20 @@ type Alert struct {
 	Severity Severity // the same at its beginning and its end
 	Summary  string
 	Details  map[string]string
+}
+
+// Clip returns a with no more in it than the services take, some 70 KiB: what waits is bounded by that, too.
+func (a Alert) Clip() Alert {
+	a.Key, a.Summary = clipKey(a.Key), cut(a.Summary, maxText)
+	details := make(map[string]string, min(len(a.Details), maxAttrs))
+	for _, k := range slices.Sorted(maps.Keys(a.Details)) {
+		if len(details) == maxAttrs {
+			break
+		}
+		details[clip(k, maxKeyName)] = cut(a.Details[k], maxDetail)
+	}
+	a.Details = details
+	return a
 }
 
 // Ping is how the workers are, for Cronitor.
@@ -127,6 +142,7 @@ type Alerts struct {
 	ignored   map[string]*atomic.Uint64 // by the names in Options.Ignore
 	closing   atomic.Pointer[func() bool]
 	listeners sync.WaitGroup
+	settled   atomic.Pointer[func(service, key string, s State, f Fate)]
 
 	mu      sync.Mutex
 	clients []*web.Client
@@ -164,6 +180,7 @@ func New(o Options) (*Alerts, error) {
 // sender makes the sender of a service.
 func (a *Alerts) sender(service string, size, burst int, window time.Duration) *sender {
 	s := newSender(service, size, burst, window, &teller{service: service, redact: a.redact})
+	s.settled = a.heard
 	a.senders = append(a.senders, s)
 	return s
 }
@@ -175,6 +192,9 @@ type Surroundings struct {
 	Client  func(name string, p depend.Policy) (*web.Client, error)
 	Closing func() bool   // whether the process shuts down
 	Status  func() string // what /status answers in Telegram
+	// Settled hears, by service, what became of each beginning and end that Send was given. It may be called before Send
+	// returns; the service's sender waits for it. Nil: nobody asks.
+	Settled func(service, key string, s State, f Fate)
 }
 
 // Start begins to send. It does not block. Whoever listens (Telegram) does so until ctx ends. Its errors are Client's.
@@ -185,6 +205,7 @@ func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 		return nil
 	}
 	a.closing.Store(&with.Closing)
+	a.settled.Store(&with.Settled)
 	for _, s := range a.senders {
 		s.tell.log = with.Log
 	}
@@ -229,15 +250,6 @@ func (a *Alerts) Watched() bool { return a.pager != nil || a.webhook != nil || a
 
 // Pinged tells whether anybody hears what is said by Ping.
 func (a *Alerts) Pinged() bool { return a.cronitor != nil }
-
-// Send tells people.
-func (a *Alerts) Send(al Alert) {
-	if al.State != Note && al.Severity >= Error {
-		a.pager.offer(al)
-		a.webhook.offer(al)
-	}
-	a.telegram.offer(al)
-}
 
 // Ping tells Cronitor.
 func (a *Alerts) Ping(p Ping) { a.cronitor.offer(p) }

@@ -33,7 +33,7 @@ func (c *cronitor) offer(p Ping) {
 	}
 	q := url.Values{"state": {p.State}, "host": {c.a.o.Device}}
 	if p.Message != "" {
-		q.Set("msg", clip(oneLine(c.a.redact(p.Message)), maxMessage))
+		q.Set("msg", clip(oneLine(c.a.redact(cut(p.Message, maxText))), maxMessage))
 	}
 	if p.Counting {
 		q["metric"] = []string{"count:" + strconv.Itoa(p.Workers), "error_count:" + strconv.Itoa(p.Missing)}

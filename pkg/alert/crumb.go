@@ -37,6 +37,7 @@ func (c *crumbs) add(r slog.Record) {
 	}
 	n := &crumb{at: r.Time, level: r.Level, message: clip(r.Message, crumbText), attrs: make([]slog.Attr, 0, min(r.NumAttrs(), crumbAttrs))}
 	r.Attrs(func(a slog.Attr) bool {
+		a.Key = clip(a.Key, maxKeyName)
 		switch a.Value.Kind() {
 		case slog.KindAny, slog.KindGroup: // may be changed by its owner
 			a.Value = slog.StringValue(clip(text(a.Value), crumbText))

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -32,6 +33,7 @@ const (
 	maxShape   = 200       // of a text in the fingerprint
 	maxFrames  = 100
 	maxKeyName = 64
+	maxStack   = 64 << 10 // of a stack as text: maxFrames are some 20 KiB
 )
 
 // draft is what an event will be made of, in the background. It holds nothing that its maker may change later.
@@ -56,6 +58,16 @@ type draft struct {
 	attrs     []slog.Attr
 	crumbs    []*crumb
 	print     []string
+}
+
+// bound keeps of d what an event can hold: what waits must not be larger than what is sent.
+func (d *draft) bound() {
+	d.title, d.text, d.hint = cut(d.title, maxText), cut(d.text, maxText), cut(d.hint, maxValue)
+	d.subject, d.worker = cut(d.subject, maxValue), cut(d.worker, maxValue)
+	d.trace, d.span = clip(d.trace, maxTag), clip(d.span, maxTag)
+	if len(d.stack) > maxStack {
+		d.stack = bytes.Clone(d.stack[:maxStack])
+	}
 }
 
 // take puts what a context carries into d.
@@ -108,10 +120,10 @@ func text(v slog.Value) string {
 func (d *draft) fingerprint() []string {
 	where := shape(d.text)
 	if place := topOf(d.stack); place != "" {
-		where = place
+		where = clip(place, maxValue)
 	}
 	if d.via == "log" {
-		return []string{"log", shape(d.worker), d.title, where}
+		return []string{"log", shape(d.worker), clip(d.title, maxValue), where}
 	}
 	return []string{d.kind, shape(d.title), shape(d.subject), where}
 }

@@ -24,6 +24,9 @@ type past struct {
 	left    uint64    // left out since the last that was let through
 	pending *item     // waits for the window's end; nil: nothing
 	told    State     // the last state that was let through
+	flying  int       // beginnings and ends that were let through, and of which nobody knows yet what became
+	done    State     // the last state that the service took, or refused for good
+	taken   bool      // it took it
 }
 
 func newLimits(burst int, window time.Duration) limits {
@@ -64,6 +67,9 @@ func (l *limits) take(it item, now time.Time) (pass *item, suppressed uint64) {
 func (p *past) release(it item) *item {
 	it.left = p.left
 	p.seen, p.left, p.told, p.pending = p.seen+1, 0, it.state, nil
+	if it.state != Note {
+		p.flying++
+	}
 	return &it
 }
 
@@ -71,7 +77,7 @@ func (p *past) release(it item) *item {
 func (l *limits) add(key string, now time.Time) *past {
 	if len(l.keys) >= maxKeys {
 		for k, p := range l.keys {
-			if p.pending == nil && p.told != Open && !now.Before(p.end) {
+			if p.pending == nil && p.flying == 0 && p.told != Open && !now.Before(p.end) {
 				delete(l.keys, k)
 			}
 		}
@@ -97,4 +103,33 @@ func (l *limits) due(now time.Time, all bool) (list []item, wait time.Duration) 
 		}
 	}
 	return list, wait
+}
+
+// settle notes what became of an item that was let through. What is lost may be told again.
+func (l *limits) settle(it item, fate Fate) {
+	p := l.keys[it.key]
+	if p == nil || it.state == Note {
+		return
+	}
+	p.flying--
+	switch {
+	case fate != Lost:
+		p.done, p.taken = it.state, fate == Taken
+	case p.told == it.state:
+		p.told = p.done
+	}
+}
+
+// fate tells what became of an item, if that is known and nothing else of its key is on its way.
+func (l *limits) fate(it item) (f Fate, known bool) {
+	p := l.keys[it.key]
+	switch {
+	case it.state == Note || p != nil && (p.flying > 0 || p.pending != nil):
+		return Lost, false
+	case p == nil || p.done != it.state: // there was no room for it, or it was given up
+		return Lost, true
+	case p.taken:
+		return Taken, true
+	}
+	return Refused, true
 }

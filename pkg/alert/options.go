@@ -64,13 +64,15 @@ func (o Options) secrets() (list []string) {
 	}
 	secret(o.DSN, o.Webhook, o.PagerDuty.RoutingKey, o.Telegram.Token, o.Cronitor.APIKey)
 	if u, err := url.Parse(o.DSN); err == nil {
-		secret(u.User.Username())
+		password, _ := u.User.Password()
+		secret(u.User.Username(), password)
 	}
 	if u, err := url.Parse(o.Webhook); err == nil {
 		if u.Path != "/" {
 			secret(u.Path)
 		}
-		secret(u.RawQuery)
+		password, _ := u.User.Password()
+		secret(u.RawQuery, password)
 	}
 	return list
 }

@@ -29,23 +29,24 @@ type reporter struct {
 	a      *Alerts
 	dsn    *sentry.Dsn // nil: files
 	client *http.Client
-	files  files
+	files  files   // with a dsn, for what could not be sent before the end
 	crumbs *crumbs // nil with files: who reads them has the log
 	module string  // ours: its frames are the app's
 }
 
 func (a *Alerts) newReporter(p plan) *reporter {
-	r := &reporter{a: a, dsn: p.dsn}
+	r := &reporter{a: a, dsn: p.dsn, files: files{a.o.Dir}}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		r.module = info.Main.Path
 	}
 	service := sentryName
 	if p.dsn == nil {
-		service, r.files = fileName, files{a.o.Dir}
+		service = fileName
 	} else {
 		r.crumbs = &crumbs{}
 	}
 	r.sender = a.sender(service, eventQueue, eventBurst, eventWindow)
+	r.keeps = p.dsn != nil && a.o.Dir != ""
 	return r
 }
 
@@ -146,27 +147,46 @@ func (r *reporter) offerDraft(d draft) {
 		count.Add(1)
 		return
 	}
+	d.bound()
 	if d.id == "" {
 		d.id = newEventID()
 	}
 	d.crumbs = r.crumbs.list()
 	d.print = d.fingerprint()
 	var body []byte // made with the first try
-	r.offer(item{key: strings.Join(d.print, "\x00"), send: func(ctx context.Context, left uint64) error {
+	r.envelope(strings.Join(d.print, "\x00"), d.id, d.at, "event", func(left uint64) (_ []byte, err error) {
 		if body == nil {
-			var err error
-			if body, err = r.encode(d, left); err != nil {
-				return &refusal{err: err, final: true}
-			}
+			body, err = r.encode(d, left)
 		}
-		return r.deliver(ctx, d.id, d.at, "event", body)
-	}})
+		return body, err
+	})
+}
+
+// envelope queues the item of an envelope. What can't be sent before the end is a file.
+func (r *reporter) envelope(key, id string, at time.Time, kind string, encode func(left uint64) ([]byte, error)) {
+	it := item{key: key, send: func(ctx context.Context, left uint64) error {
+		body, err := encode(left)
+		if err != nil {
+			return &refusal{err: err, final: true}
+		}
+		return r.deliver(ctx, id, at, kind, body)
+	}}
+	if r.keeps {
+		it.keep = func(left uint64) error {
+			body, err := encode(left)
+			if err != nil {
+				return err
+			}
+			return r.files.write(id, at, body)
+		}
+	}
+	r.offer(it)
 }
 
 // Feedback sends what a person wrote about a failure, linked to its event.
 func (a *Alerts) Feedback(f web.Feedback) {
 	r, at, id := a.errors, time.Now(), newEventID()
-	r.offer(item{send: func(ctx context.Context, _ uint64) error {
+	r.envelope("", id, at, "feedback", func(uint64) ([]byte, error) {
 		about := map[string]string{"message": a.redact(f.Comment), "associated_event_id": f.ReportID, "source": "error page"}
 		if f.Name != "" {
 			about["name"] = a.redact(f.Name)
@@ -175,15 +195,11 @@ func (a *Alerts) Feedback(f web.Feedback) {
 			about["contact_email"] = clip(f.Email, maxValue) // an address looks like what is scrubbed
 		}
 		// https://develop.sentry.dev/sdk/telemetry/feedbacks/: an event of a type of its own.
-		body, err := json.Marshal(map[string]any{"type": "feedback", "event_id": id, "timestamp": at.UTC(), "platform": "go", "level": "info",
+		return json.Marshal(map[string]any{"type": "feedback", "event_id": id, "timestamp": at.UTC(), "platform": "go", "level": "info",
 			"release": r.release(), "environment": a.o.Environment, "server_name": a.o.Device,
 			"tags":     map[string]string{"request_id": f.RequestID},
 			"contexts": map[string]any{"feedback": about}})
-		if err != nil {
-			return &refusal{err: err, final: true}
-		}
-		return r.deliver(ctx, id, at, "feedback", body)
-	}})
+	})
 }
 
 // deliver makes one try.

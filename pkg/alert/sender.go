@@ -20,6 +20,9 @@ const (
 	firstPause, longestPause = time.Second, time.Minute
 	// askedPause bounds the pause that a service asks for (Retry-After): none may silence us for a day.
 	askedPause = 10 * time.Minute
+	// keepTime is what is left of the time to end for what is put aside: some dozen small files. It is keepShare of the
+	// time at most, since to send is better.
+	keepTime, keepShare = 500 * time.Millisecond, 4
 )
 
 // item is one thing to tell a service.
@@ -29,6 +32,8 @@ type item struct {
 	// send makes one try. Left is how many of the key were left out since the last one that was let through.
 	send func(ctx context.Context, left uint64) error
 	left uint64
+	// keep puts aside what could not be sent before the end; nil: it is lost.
+	keep func(left uint64) error
 }
 
 // refusal is an answer that is not the one we want, or none.
@@ -53,6 +58,8 @@ type sender struct {
 	service string
 	size    int // of the queue
 	tell    *teller
+	keeps   bool                                  // its items have keep
+	settled func(service string, it item, f Fate) // hears what became of beginnings and ends; nil: nobody does
 
 	sent, dropped, suppressed atomic.Uint64
 
@@ -78,27 +85,63 @@ func newSender(service string, size, burst int, window time.Duration, tell *tell
 
 // offer takes it, or counts why not. It never blocks.
 func (s *sender) offer(it item) {
+	lost, known := s.enqueue(it)
+	s.settle(Lost, lost...)
+	if known {
+		s.say(it)
+	}
+}
+
+// enqueue returns what gave way, and whether it is known already what became of it.
+func (s *sender) enqueue(it item) (lost []item, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		s.dropped.Add(1)
-		return
+		return nil, false
 	}
 	now, suppressed := s.limits.take(it, time.Now())
 	s.suppressed.Add(suppressed)
 	if now != nil {
-		s.push(*now)
+		lost = s.push(*now)
+	} else {
+		_, known = s.limits.fate(it)
 	}
 	s.rouse() // if only to set the timer for what has to wait
+	return lost, known
 }
 
-// push is called under the lock.
-func (s *sender) push(it item) {
+// push is called under the lock. It returns the one that gave way.
+func (s *sender) push(it item) (lost []item) {
 	if len(s.queue) == s.size {
-		s.queue = s.queue[1:]
+		lost, s.queue = []item{s.queue[0]}, s.queue[1:]
 		s.dropped.Add(1)
 	}
 	s.queue = append(s.queue, it)
+	return lost
+}
+
+// settle notes what became of items.
+func (s *sender) settle(f Fate, list ...item) {
+	for _, it := range list {
+		s.mu.Lock()
+		s.limits.settle(it, f)
+		s.mu.Unlock()
+		s.say(it)
+	}
+}
+
+// say tells whoever asks what became of it, once nothing else about its key is on its way.
+func (s *sender) say(it item) {
+	if s.settled == nil || it.state == Note {
+		return
+	}
+	s.mu.Lock()
+	f, known := s.limits.fate(it)
+	s.mu.Unlock()
+	if known {
+		s.settled(s.service, it, f)
+	}
 }
 
 func (s *sender) rouse() {
@@ -110,11 +153,13 @@ func (s *sender) rouse() {
 
 // next takes the oldest item. Without one, wait is the time until the limits let one through, 0 if there is none.
 func (s *sender) next(closing bool) (it item, wait time.Duration, ok bool) {
+	var lost []item
+	defer func() { s.settle(Lost, lost...) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	due, wait := s.limits.due(time.Now(), closing)
 	for _, it := range due {
-		s.push(it)
+		lost = append(lost, s.push(it)...)
 	}
 	if len(s.queue) == 0 {
 		return item{}, wait, false
@@ -152,13 +197,19 @@ func (s *sender) run() {
 			err := s.try(it)
 			if err == nil {
 				s.sent.Add(1)
+				s.settle(Taken, it)
 				pause.Reset()
 				break
 			}
 			s.tell.say(err)
 			r, _ := errors.AsType[*refusal](err)
-			if again = !closing && (r == nil || !r.final); !again {
+			if r != nil && r.final {
 				s.dropped.Add(1)
+				s.settle(Refused, it)
+				break
+			}
+			if again = !closing; !again {
+				s.giveUp(it)
 				break
 			}
 			asked := time.Duration(0)
@@ -167,6 +218,18 @@ func (s *sender) run() {
 			}
 			s.sleep(max(asked, pause.NextBackOff()))
 		}
+	}
+}
+
+// giveUp puts aside what could not be sent before the end.
+func (s *sender) giveUp(it item) {
+	s.dropped.Add(1)
+	s.settle(Lost, it)
+	if it.keep == nil {
+		return
+	}
+	if err := fault.Recover("alert "+s.service, func() error { return it.keep(it.left) }); err != nil {
+		s.tell.say(err)
 	}
 }
 
@@ -215,8 +278,8 @@ func (s *sender) closing() bool {
 	}
 }
 
-// Close tries each item that is left once, until ctx ends; the rest is lost, and counted. It returns when that is done or
-// ctx ends.
+// Close tries each item that is left once, until ctx ends; the rest is lost, and counted. What is put aside instead has
+// the last moments of that. It returns when all is done or ctx ends.
 func (s *sender) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
@@ -230,12 +293,25 @@ func (s *sender) Close(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	defer s.cancel()
+	trying := ctx
+	if end, ok := ctx.Deadline(); ok && s.keeps {
+		var cancel context.CancelFunc
+		trying, cancel = context.WithDeadline(ctx, end.Add(-min(keepTime, time.Until(end)/keepShare)))
+		defer cancel()
+	}
 	select {
 	case <-s.ended:
 		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("alert: %s: %w", s.service, context.Cause(ctx))
+	case <-trying.Done():
 	}
+	s.cancel()
+	if s.keeps {
+		select {
+		case <-s.ended:
+		case <-ctx.Done():
+		}
+	}
+	return fmt.Errorf("alert: %s: %w", s.service, context.Cause(trying))
 }
 
 // waiting is how many items are queued.

@@ -46,6 +46,21 @@ func (t *teller) mayTell(now time.Time) (more int, may bool) {
 // oneLine joins the lines of a text.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
+// maxSecret is how long what must not be seen may be, for cut.
+const maxSecret = 256
+
+// cut is clip for texts whose secrets are looked for later: it ends before a word that it would split, since half a secret is
+// not recognized.
+func cut(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	if end := strings.LastIndexAny(text[n-min(n, maxSecret):n], " \t\r\n"); end >= 0 {
+		n += end - min(n, maxSecret)
+	}
+	return clip(text, n)
+}
+
 // clip returns at most n bytes of text.
 func clip(text string, n int) string {
 	if len(text) <= n {

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"example.com/base-app/pkg/alert"
@@ -62,6 +60,9 @@ const (
 	// steady is how long a new process must have lived before a problem of the last one counts as over: an app that dies
 	// within seconds, again and again, is one incident.
 	steady = 5 * time.Second
+	// An app that lives a little longer each time is one incident, too: the wait doubles each time that the end of a
+	// process begins a problem within lately, up to mostSteady, which nobody wants to wait longer for good news.
+	lately, mostSteady = time.Hour, 10 * time.Minute
 	// reportTime is how long to wait for the monitor's report about the last run, which is written after the restart.
 	reportTime = 5 * time.Second
 	reportLook = 100 * time.Millisecond
@@ -89,11 +90,11 @@ func (rt *Runtime) Capture(ctx context.Context, err error) { rt.alerts.Capture(c
 // see that nobody could be told, but the app is as useful as before.
 func (rt *Runtime) openAlerts() error {
 	if rt.alerts.Watched() {
-		rt.problems.load(filepath.Join(rt.folder.Dir, openProblems))
+		rt.problems.load(filepath.Join(rt.folder.Dir, openProblems), rt.alerts.Takers)
 	}
 	rt.flush(rt.closeAlerts)
 	context.AfterFunc(rt.Context(), rt.tellCause)
-	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine,
+	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine, Settled: rt.problems.settled,
 		Client: func(name string, p depend.Policy) (*web.Client, error) {
 			d, err := rt.Depend(name, p)
 			if err != nil {
@@ -104,6 +105,7 @@ func (rt *Runtime) openAlerts() error {
 	if err != nil {
 		return err
 	}
+	rt.problems.again(true, rt.alerts.SendTo)
 	text := "started, version " + rt.Build.Version
 	if m := rt.Settings.Monitor; m.Restarts > 0 {
 		text = fmt.Sprintf("restarted by the monitor, %d so far: %s", m.Restarts, m.LastReason)
@@ -141,14 +143,16 @@ func (rt *Runtime) alertPrevious(crash *lifecycle.Crash, e lifecycle.Exit, vanis
 // reportVanished reports a run that left no word, with what the monitor found out about it.
 func (rt *Runtime) reportVanished(ctx context.Context, e lifecycle.Exit) {
 	text, attrs := e.Cause, []slog.Attr{slog.Int("last_pid", e.PID)}
+	path, report := findReport(rt.folder.Dir, e.PID) // of a monitor that was started anew since, it is there
 	if rt.Settings.Monitor.Restarts > 0 {
 		text += "; the monitor says: " + rt.Settings.Monitor.LastReason
-		if path, report := awaitReport(ctx, rt.folder.Dir, e.PID); path != "" {
-			attrs = append(attrs, slog.String("monitor_report", path))
-			for _, name := range []string{"reason", "cause", "signal", "out_of_memory", "uptime_s", "restarts", "phase", "self_test"} {
-				if v := report[name]; v != nil {
-					attrs = append(attrs, slog.String(name, string(v)))
-				}
+		path, report = awaitReport(ctx, rt.folder.Dir, e.PID)
+	}
+	if path != "" {
+		attrs = append(attrs, slog.String("monitor_report", path))
+		for _, name := range []string{"reason", "cause", "signal", "out_of_memory", "uptime_s", "restarts", "phase", "self_test"} {
+			if v := report[name]; v != nil {
+				attrs = append(attrs, slog.String(name, string(v)))
 			}
 		}
 	}
@@ -164,14 +168,9 @@ func awaitReport(ctx context.Context, dir string, pid int) (string, map[string]j
 	ctx, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
 	for look := time.NewTicker(reportLook); ; {
-		list, _ := filepath.Glob(filepath.Join(dir, "crashes", fmt.Sprintf("monitor-*-%d.json", pid)))
-		if len(list) > 0 {
-			path := slices.Max(list) // the names begin with the time
-			report := map[string]json.RawMessage{}
-			if text, err := os.ReadFile(path); err == nil && json.Unmarshal(text, &report) == nil {
-				look.Stop()
-				return path, report
-			}
+		if path, report := findReport(dir, pid); path != "" {
+			look.Stop()
+			return path, report
 		}
 		select {
 		case <-look.C:
@@ -180,6 +179,20 @@ func awaitReport(ctx context.Context, dir string, pid int) (string, map[string]j
 			return "", nil
 		}
 	}
+}
+
+// findReport returns the monitor's newest crash report about a process; its path is empty if there is none.
+func findReport(dir string, pid int) (path string, report map[string]json.RawMessage) {
+	list, _ := filepath.Glob(filepath.Join(dir, "crashes", fmt.Sprintf("monitor-*-%d.json", pid)))
+	if len(list) == 0 {
+		return "", nil
+	}
+	path = slices.Max(list) // the names begin with the time
+	text, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(text, &report) != nil {
+		return "", nil
+	}
+	return path, report
 }
 
 // exitKey is the incident of a process that ended although nobody asked it to: the next one resolves it.
@@ -304,6 +317,7 @@ func (rt *Runtime) look() {
 	if rt.life.Leaving().Err() != nil {
 		return // what closes now is no problem
 	}
+	rt.problems.again(false, rt.alerts.SendTo)
 	now, unknown := rt.wrong()
 	well := rt.nanny.Err() == nil
 	for _, a := range now {
@@ -313,9 +327,11 @@ func (rt *Runtime) look() {
 	rt.mu.Lock()
 	started := rt.started
 	rt.mu.Unlock()
-	if !started || time.Since(rt.began) < steady {
+	lived := time.Since(rt.began)
+	if !started || lived < steady {
 		return
 	}
+	well = well && lived >= rt.problems.steadyAfter()
 	for key, a := range rt.problems.list() {
 		if _, still := now[key]; still || unknown[key] || key == exitKey && !well {
 			continue
@@ -357,62 +373,10 @@ func (rt *Runtime) wrong() (now map[string]alert.Alert, unknown map[string]bool)
 
 // problem tells of a's beginning or end, if it is news.
 func (rt *Runtime) problem(a alert.Alert) {
+	a = a.Clip()
 	if rt.problems.note(a) {
 		rt.alerts.Send(a)
 	}
-}
-
-// openProblems is the file in the data folder that names the problems which have begun and not ended, so that the next
-// process can tell their end.
-const openProblems = "alerts.json"
-
-// problems are those that have begun and not ended.
-type problems struct {
-	lastRun   alert.Alert // how the run before this one ended; without a key: well
-	causeTold sync.Once
-
-	lock sync.Mutex
-	path string // empty: nobody is told
-	open map[string]alert.Alert
-}
-
-func (p *problems) load(path string) {
-	p.lock.Lock()
-	defer p.lock.Unlock()
-	p.path, p.open = path, map[string]alert.Alert{}
-	if text, err := os.ReadFile(path); err == nil {
-		_ = json.Unmarshal(text, &p.open) // a torn one tells nothing
-	}
-}
-
-// list returns a copy.
-func (p *problems) list() map[string]alert.Alert {
-	p.lock.Lock()
-	defer p.lock.Unlock()
-	return maps.Clone(p.open)
-}
-
-// note keeps a, and tells whether it is news.
-func (p *problems) note(a alert.Alert) bool {
-	p.lock.Lock()
-	defer p.lock.Unlock()
-	old, was := p.open[a.Key]
-	if p.path == "" || a.State == alert.Over && !was || a.State == alert.Open && was && old.Severity == a.Severity {
-		return false
-	}
-	if a.State == alert.Open {
-		p.open[a.Key] = a
-	} else {
-		delete(p.open, a.Key)
-	}
-	text, err := json.Marshal(p.open)
-	if err == nil {
-		err = os.WriteFile(p.path+".new", text, 0o600)
-	}
-	if err == nil {
-		_ = os.Rename(p.path+".new", p.path) // if it is lost, an end may be
-	}
-	return true
 }
 
 // measureAlerts tells what became of alerts.
