@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -236,5 +237,36 @@ func TestWithoutAServiceAnErrorIsAFile(t *testing.T) {
 	if !strings.Contains(text, "event is dead, it failed too often") || !strings.Contains(text, "out of order") {
 		t.Errorf("want what happened, have %s", text)
 	}
+	r.stop()
+}
+
+// A process that is killed while a service hangs has told nobody; the next one does.
+func TestWhatHungWhenTheProcessWasKilledIsToldByTheNext(t *testing.T) {
+	s := newSwitchboard(t)
+	var hang atomic.Bool
+	var hanging atomic.Int64
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !hang.Load() {
+			s.ServeHTTP(w, r)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the one who asks has ended
+		hanging.Add(1)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(front.Close)
+	r := newRecorder(t, t.TempDir(), "WEBHOOK_URL="+front.URL+"/hook", "APP_NAME=shop", "DEVICE_NAME=box-1", "LOG_FORMAT=json")
+	r.path = program(t, "broken")
+	r.start()
+	r.ready()
+	r.kill() // it can't say a word
+	hang.Store(true)
+	r.start()
+	await(t, "the webhook to hang", func() bool { return hanging.Load() > 0 })
+	r.kill()
+	hang.Store(false)
+	r.start()
+	r.ready()
+	s.find(t, "POST /hook", `"event_action":"trigger"`, `"dedup_key":"shop@box-1/exit"`, "ended without a word")
 	r.stop()
 }

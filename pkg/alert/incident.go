@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -87,7 +88,8 @@ func (i *incidents) encode(al Alert, at time.Time, left uint64) incident {
 	return e
 }
 
-func clipKey(key string) string { return key[:min(len(key), maxDedup)] }
+// clipKey returns a copy, or a long key would be held by its beginning.
+func clipKey(key string) string { return strings.Clone(key[:min(len(key), maxDedup)]) }
 
 func (i *incidents) post(ctx context.Context, e incident) error {
 	body, err := json.Marshal(e)
