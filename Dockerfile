@@ -50,7 +50,7 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --start-interval=1s --retries=3 CMD ["app", "health"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --start-interval=1s --retries=3 CMD ["app", "health"]
 ENTRYPOINT ["tini", "--", "entrypoint.sh"]
 ARG VERSION=dev
 ARG COMMIT=

@@ -52,8 +52,8 @@ func TestThePodsTimesNest(t *testing.T) {
 		return seconds(int64(p.PeriodSeconds) * int64(p.FailureThreshold))
 	}
 	c := m.deployment.Spec.Template.Spec.Containers[0]
-	// Supervisord tries some 10 s long, and the container's own health check needs up to 45 s.
-	if have := patience(c.LivenessProbe); have < 45*time.Second {
+	// Supervisord tries some 10 s long, and the container's own health check needs up to 60 s.
+	if have := patience(c.LivenessProbe); have < 60*time.Second {
 		t.Errorf("the kubelet restarts the pod after %v, before its own supervisors could help", have)
 	}
 	if start := span(t, find(t, "Dockerfile", `^HEALTHCHECK .*--start-period=(\S+)`)[0]); patience(c.StartupProbe) < start {
