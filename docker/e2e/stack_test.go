@@ -25,7 +25,7 @@ import (
 const (
 	root = "../.."
 	// patience bounds every wait for something that takes seconds.
-	patience = 60 * time.Second
+	patience = 90 * time.Second
 	// commandTime bounds one command; the longest is a stop with its grace.
 	commandTime = 2 * time.Minute
 	// The two images under test.
