@@ -28,8 +28,8 @@ type Guard struct {
 	End    func(error)                   // told of each error, to end the process. Nil: the process goes on
 }
 
-// Run calls fn and returns nil or an *Error (possibly wrapped by fn itself). A panic is recovered with its stack;
-// the subject names who failed, in the log and in the error. Run blocks as long as fn does.
+// Run calls fn and returns its error, or a panic as an *Error with its stack. The subject names who failed, in the log and
+// in the error of a panic. Run blocks as long as fn does.
 func (g Guard) Run(ctx context.Context, subject string, fn func(context.Context) error) error {
 	err := Occurred(Recover(subject, func() error { return fn(ctx) }))
 	if err != nil {
