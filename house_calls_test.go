@@ -12,7 +12,7 @@ import (
 )
 
 // mayCall names the few places that make a client, a transport, a dialer or a server of their own, and why; all
-// others call through web.Client and pkg/depend and serve through web.Server, which have every limit.
+// others call through web.Client and pkg/dependency and serve through web.Server, which have every limit.
 var mayCall = []struct{ file, what, why string }{
 	{"pkg/web/client.go", "http.Client", "the place where clients are made: its transport has the policy's times"},
 	{"pkg/web/client.go", "http.Transport", "the same"},
@@ -58,7 +58,7 @@ func TestNoCallAndNoServerIsWithoutTimeouts(t *testing.T) {
 				used[mayCall[at].file+mayCall[at].what] = true
 			}
 			if f.endless || at < 0 {
-				t.Errorf("%s: %s: call through web.Client or depend.Dependency, and serve through web.Server", s.set.Position(f.pos), f.text)
+				t.Errorf("%s: %s: call through web.Client or dependency.Dependency, and serve through web.Server", s.set.Position(f.pos), f.text)
 			}
 		}
 	}

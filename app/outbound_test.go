@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/base-app/pkg/faulty"
+	"example.com/base-app/internal/faultserver"
 )
 
 // outbound switches on all that calls out, all to one address.
@@ -32,7 +32,7 @@ func TestNothingOutboundHoldsUpTheApp(t *testing.T) {
 	alone := newRecorder(t, t.TempDir())
 	alone.path = program(t, "broken")
 	base := launchOutbound(alone)
-	for _, f := range faulty.Servers() {
+	for _, f := range faultserver.Servers() {
 		t.Run(f.Name, func(t *testing.T) {
 			r := newRecorder(t, t.TempDir(), outbound(f.Start(t))...)
 			r.path = alone.path

@@ -12,7 +12,7 @@
 // It promises that nobody waits for it: a caller fills a queue, which is bounded, and Close takes no longer than its
 // context. A service that is away holds up no other. What was sent (as the service's answer says), dropped and left out is
 // counted by service (Stats). Of a storm the first few are told, and then how many there were. No error and no log line
-// has a secret in it, and no text leaves the process unscrubbed (depend.Scrub).
+// has a secret in it, and no text leaves the process unscrubbed (dependency.Scrub).
 //
 // Errors of dependencies, and whatever goes wrong while the process shuts down, are not reported; the first cause of the
 // end is, once.
@@ -31,7 +31,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
 )
@@ -189,7 +189,7 @@ func (a *Alerts) sender(service string, size, burst int, window time.Duration) *
 type Surroundings struct {
 	Log *slog.Logger // hears of services that fail, once a minute each
 	// Client makes the client of a service, as a dependency that is not required.
-	Client  func(name string, p depend.Policy) (*web.Client, error)
+	Client  func(name string, p dependency.Policy) (*web.Client, error)
 	Closing func() bool   // whether the process shuts down
 	Status  func() string // what /status answers in Telegram
 	// Settled hears, by service, what became of each beginning and end that Send was given. It may be called before Send
@@ -209,7 +209,7 @@ func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 	for _, s := range a.senders {
 		s.tell.log = with.Log
 	}
-	client := func(service string, p depend.Policy) (*web.Client, error) {
+	client := func(service string, p dependency.Policy) (*web.Client, error) {
 		c, err := with.Client(Prefix+service, p)
 		if err == nil {
 			a.clients = append(a.clients, c)
@@ -326,5 +326,5 @@ func redactor(secrets []string) func(string) string {
 		pairs = append(pairs, s, "[redacted]")
 	}
 	r := strings.NewReplacer(pairs...)
-	return func(text string) string { return depend.Scrub(r.Replace(text)) }
+	return func(text string) string { return dependency.Scrub(r.Replace(text)) }
 }

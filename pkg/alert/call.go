@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/web"
 )
 
@@ -20,15 +20,15 @@ const (
 )
 
 // policy is for the services' calls: one at a time and one try, since the sender has pauses of its own.
-func policy() depend.Policy {
-	return depend.Policy{Attempt: attemptTime, Total: callTime, Tries: 1, Concurrent: 1}
+func policy() dependency.Policy {
+	return dependency.Policy{Attempt: attemptTime, Total: callTime, Tries: 1, Concurrent: 1}
 }
 
 // connector makes the client of a service.
-type connector = func(service string, p depend.Policy) (*web.Client, error)
+type connector = func(service string, p dependency.Policy) (*web.Client, error)
 
 // dial returns an HTTP client for a service. It follows no redirect: that would take secrets along.
-func dial(client connector, service string, p depend.Policy) (*http.Client, error) {
+func dial(client connector, service string, p dependency.Policy) (*http.Client, error) {
 	c, err := client(service, p)
 	if err != nil {
 		return nil, err

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"example.com/base-app/internal/faultserver"
 	"example.com/base-app/pkg/fault"
-	"example.com/base-app/pkg/faulty"
 )
 
 // The secrets of everything.
@@ -52,7 +52,7 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 		slack  = 8 * time.Second // a machine that is busy
 		memory = 64 << 20
 	)
-	for _, f := range faulty.Servers() {
+	for _, f := range faultserver.Servers() {
 		t.Run(f.Name, func(t *testing.T) {
 			addr := f.Start(t)
 			before, began := heap(), time.Now()
@@ -78,7 +78,7 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 			for _, s := range a.Stats() {
 				total := s.Sent + s.Dropped
 				want, sent := uint64(each), uint64(0)
-				if f.Name == faulty.Nonsense && (s.Service == webhookName || s.Service == cronitorName) {
+				if f.Name == faultserver.Nonsense && (s.Service == webhookName || s.Service == cronitorName) {
 					sent = s.Sent // any answer is a good one there
 				}
 				if total != want || s.Sent != sent {
@@ -111,7 +111,7 @@ func TestNoErrorOfACallHasTheURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range faulty.Servers() {
+	for _, f := range faultserver.Servers() {
 		if f.Name == "slow drip" || f.Name == "black hole" { // they take all the time that there is
 			continue
 		}

@@ -22,7 +22,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/web"
 )
 
@@ -52,9 +52,9 @@ func (l *lines) String() string {
 // surroundings are those of an app that runs.
 func surroundings(log io.Writer) Surroundings {
 	logger := slog.New(slog.NewTextHandler(log, nil))
-	registry := depend.New(depend.Options{})
+	registry := dependency.New(dependency.Options{})
 	return Surroundings{Log: logger, Closing: func() bool { return false }, Status: func() string { return "all is well" },
-		Client: func(name string, p depend.Policy) (*web.Client, error) {
+		Client: func(name string, p dependency.Policy) (*web.Client, error) {
 			d, err := registry.Add(name, p)
 			if err != nil {
 				return nil, err
@@ -64,9 +64,9 @@ func surroundings(log io.Writer) Surroundings {
 }
 
 // panicsFirst makes a client whose first n calls panic.
-func panicsFirst(n int32) func(string, depend.Policy) (*web.Client, error) {
-	registry := depend.New(depend.Options{})
-	return func(name string, p depend.Policy) (*web.Client, error) {
+func panicsFirst(n int32) func(string, dependency.Policy) (*web.Client, error) {
+	registry := dependency.New(dependency.Options{})
+	return func(name string, p dependency.Policy) (*web.Client, error) {
 		d, err := registry.Add(name, p)
 		if err != nil {
 			return nil, err

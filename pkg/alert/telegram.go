@@ -15,7 +15,7 @@ import (
 	"github.com/go-telegram/bot/models"
 	"golang.org/x/time/rate"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
 )
@@ -51,7 +51,7 @@ func (a *Alerts) newTelegram(o Telegram, chat int64) *telegram {
 
 func (t *telegram) connect(client connector) error {
 	// One call waits for commands, another one tells.
-	h, err := dial(client, t.service, depend.Policy{Attempt: pollTime + pollSlack, Total: pollTime + pollSlack, Tries: 1, Concurrent: 2})
+	h, err := dial(client, t.service, dependency.Policy{Attempt: pollTime + pollSlack, Total: pollTime + pollSlack, Tries: 1, Concurrent: 2})
 	if err != nil {
 		return err
 	}

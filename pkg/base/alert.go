@@ -15,7 +15,7 @@ import (
 
 	"example.com/base-app/pkg/alert"
 	"example.com/base-app/pkg/config"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/logging"
@@ -95,7 +95,7 @@ func (rt *Runtime) openAlerts() error {
 	rt.flush(rt.closeAlerts)
 	context.AfterFunc(rt.Context(), rt.tellCause)
 	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine, Settled: rt.problems.settled,
-		Client: func(name string, p depend.Policy) (*web.Client, error) {
+		Client: func(name string, p dependency.Policy) (*web.Client, error) {
 			d, err := rt.Depend(name, p)
 			if err != nil {
 				return nil, err
@@ -354,9 +354,9 @@ func (rt *Runtime) wrong() (now map[string]alert.Alert, unknown map[string]bool)
 		}
 		switch {
 		case strings.HasPrefix(d.Name, alert.Prefix): // who can't be told needn't be told
-		case d.State == depend.Down:
+		case d.State == dependency.Down:
 			found(key, severity, "dependency "+d.Name+" is down", d.LastError)
-		case d.State == depend.Unknown:
+		case d.State == dependency.Unknown:
 			unknown[key] = true
 		}
 	}

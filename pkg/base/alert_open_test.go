@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/alert"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 )
 
 // deaf is a webhook that can be away: it answers 503 then, and counts who asked.
@@ -54,10 +54,10 @@ func (d *deaf) awaitTry(t *testing.T) {
 }
 
 // life runs the app once, with a required dependency db.
-func (d *deaf) life(t *testing.T, dir string, run func(rt *Runtime, db *depend.Dependency) error) int {
+func (d *deaf) life(t *testing.T, dir string, run func(rt *Runtime, db *dependency.Dependency) error) int {
 	t.Helper()
 	code, _, _ := call(t, func(rt *Runtime) error {
-		db, err := rt.Depend("db", depend.Policy{Required: true, Failures: 1, Cooldown: time.Millisecond})
+		db, err := rt.Depend("db", dependency.Policy{Required: true, Failures: 1, Cooldown: time.Millisecond})
 		if err != nil {
 			return err
 		}
@@ -90,17 +90,17 @@ func awaitFile(t *testing.T, dir, text string, want bool) {
 // What nobody could be told in one life is told in the next, be it a beginning or an end.
 func TestWhatCouldNotBeToldIsToldByTheNextLife(t *testing.T) {
 	d, dir := newDeaf(t), t.TempDir()
-	fail := func(db *depend.Dependency, err error) {
+	fail := func(db *dependency.Dependency, err error) {
 		_ = db.Do(t.Context(), func(context.Context) error { return err })
 	}
 	d.away.Store(true)
-	d.life(t, dir, func(rt *Runtime, db *depend.Dependency) error {
-		fail(db, depend.Failure(errors.New("connection refused")))
+	d.life(t, dir, func(rt *Runtime, db *dependency.Dependency) error {
+		fail(db, dependency.Failure(errors.New("connection refused")))
 		d.awaitTry(t)
 		return stopNow(rt)
 	})
 	d.away.Store(false)
-	d.life(t, dir, func(rt *Runtime, _ *depend.Dependency) error {
+	d.life(t, dir, func(rt *Runtime, _ *dependency.Dependency) error {
 		d.await(t, `"event_action":"trigger","dedup_key":"base-app@box-1/dependency/db".*connection refused`)
 		awaitFile(t, dir, `"Told":{"webhook":1}`, true)
 		return stopNow(rt)
@@ -108,8 +108,8 @@ func TestWhatCouldNotBeToldIsToldByTheNextLife(t *testing.T) {
 
 	d.away.Store(true)
 	d.asked.Store(0)
-	d.life(t, dir, func(rt *Runtime, db *depend.Dependency) error {
-		for deadline := time.Now().Add(30 * time.Second); db.Health().State != depend.Up && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	d.life(t, dir, func(rt *Runtime, db *dependency.Dependency) error {
+		for deadline := time.Now().Add(30 * time.Second); db.Health().State != dependency.Up && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			fail(db, nil)
 		}
 		d.awaitTry(t)
@@ -119,7 +119,7 @@ func TestWhatCouldNotBeToldIsToldByTheNextLife(t *testing.T) {
 		t.Fatalf("want the end not told yet, have\n%s", d)
 	}
 	d.away.Store(false)
-	d.life(t, dir, func(rt *Runtime, _ *depend.Dependency) error {
+	d.life(t, dir, func(rt *Runtime, _ *dependency.Dependency) error {
 		d.await(t, `"event_action":"resolve","dedup_key":"base-app@box-1/dependency/db"`)
 		awaitFile(t, dir, "dependency/db", false)
 		return stopNow(rt)
@@ -133,11 +133,11 @@ func TestWhatCouldNotBeToldIsToldByTheNextLife(t *testing.T) {
 func TestAnExitThatCouldNotBeToldIsToldByTheNextLife(t *testing.T) {
 	d, dir := newDeaf(t), t.TempDir()
 	d.away.Store(true)
-	if code := d.life(t, dir, func(*Runtime, *depend.Dependency) error { return errors.New("cannot go on") }); code != 1 {
+	if code := d.life(t, dir, func(*Runtime, *dependency.Dependency) error { return errors.New("cannot go on") }); code != 1 {
 		t.Fatalf("want exit 1, have %d", code)
 	}
 	d.away.Store(false)
-	d.life(t, dir, func(rt *Runtime, _ *depend.Dependency) error {
+	d.life(t, dir, func(rt *Runtime, _ *dependency.Dependency) error {
 		d.await(t, `(?s)"trigger","dedup_key":"base-app@box-1/exit"[^\n]*cannot go on.*"resolve","dedup_key":"base-app@box-1/exit"`)
 		return stopNow(rt)
 	})
@@ -290,7 +290,7 @@ func TestACrashLoopIsFewIncidents(t *testing.T) {
 // What is kept is as small as what is sent.
 func TestAProblemInTheFileIsBounded(t *testing.T) {
 	d, dir := newDeaf(t), t.TempDir()
-	d.life(t, dir, func(rt *Runtime, _ *depend.Dependency) error {
+	d.life(t, dir, func(rt *Runtime, _ *dependency.Dependency) error {
 		huge := strings.Repeat("x ", 4<<20)
 		rt.problem(alert.Alert{Key: "check/shelf", State: alert.Open, Severity: alert.Error, Summary: huge, Details: map[string]string{"error": huge}})
 		text, err := os.ReadFile(filepath.Join(dir, openProblems))

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/alert"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 )
 
@@ -80,25 +80,25 @@ func TestARequiredDependencyIsAProblemWhileItIsDown(t *testing.T) {
 	vars := []string{"PAGERDUTY_ROUTING_KEY=R", "PAGERDUTY_URL=" + s.URL, "WEBHOOK_URL=http://127.0.0.1:1/", "DATA_DIR=" + dir, "DEVICE_NAME=box-1"}
 	var health string
 	code, out, _ := call(t, func(rt *Runtime) error {
-		db, err := rt.Depend("db", depend.Policy{Required: true, Failures: 1, Cooldown: time.Millisecond})
+		db, err := rt.Depend("db", dependency.Policy{Required: true, Failures: 1, Cooldown: time.Millisecond})
 		if err != nil {
 			return err
 		}
 		rt.Serve(func(*http.ServeMux) {})
 		rt.Started()
 		fail := func(err error) { _ = db.Do(t.Context(), func(context.Context) error { return err }) }
-		fail(depend.Failure(errors.New("connection refused, password=pw")))
+		fail(dependency.Failure(errors.New("connection refused, password=pw")))
 		s.await(t, `"event_action":"trigger","dedup_key":"base-app@box-1/dependency/db".*connection refused, password=\[redacted\]`)
-		for deadline := time.Now().Add(10 * time.Second); db.Health().State != depend.Up && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(10 * time.Second); db.Health().State != dependency.Up && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			fail(nil)
 		}
 		s.await(t, `"event_action":"resolve","dedup_key":"base-app@box-1/dependency/db"`)
-		mute, err := rt.Depend("alert-mute", depend.Policy{Failures: 1})
+		mute, err := rt.Depend("alert-mute", dependency.Policy{Failures: 1})
 		if err != nil {
 			return err
 		}
-		_ = mute.Do(t.Context(), func(context.Context) error { return depend.Failure(errors.New("gone")) })
-		if now, _ := rt.wrong(); len(now) != 0 || mute.Health().State != depend.Down {
+		_ = mute.Do(t.Context(), func(context.Context) error { return dependency.Failure(errors.New("gone")) })
+		if now, _ := rt.wrong(); len(now) != 0 || mute.Health().State != dependency.Down {
 			t.Errorf("want no problem of who can't be told, have %v", now)
 		}
 		health = bodyOf(t, rt.addr, "/healthz")

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"example.com/base-app/pkg/chaos"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 )
 
 // A drop that is ordered for a dependency loses the answer of a call that was made.
@@ -18,7 +18,7 @@ func TestADropAtADependencyLosesTheAnswer(t *testing.T) {
 	partner := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) }))
 	defer partner.Close()
 	code, out, _ := call(t, func(rt *Runtime) error {
-		client, err := rt.Client("partner", depend.Policy{})
+		client, err := rt.Client("partner", dependency.Policy{})
 		if err != nil {
 			return err
 		}
@@ -31,7 +31,7 @@ func TestADropAtADependencyLosesTheAnswer(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if _, err := client.Do(req); !errors.Is(err, depend.ErrLost) || !errors.Is(err, chaos.ErrDropped) || served.Load() != 1 {
+		if _, err := client.Do(req); !errors.Is(err, dependency.ErrLost) || !errors.Is(err, chaos.ErrDropped) || served.Load() != 1 {
 			t.Errorf("want one call whose answer is lost, have %d and %v", served.Load(), err)
 		}
 		rt.Stop(nil)

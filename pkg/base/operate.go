@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/control"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/logging"
@@ -59,7 +59,7 @@ type health struct {
 	Uptime   float64                `json:"uptime_seconds"`
 	Workers  map[string]nanny.State `json:"workers"`
 	Parts    map[string]any         `json:"parts,omitempty"`
-	Depends  []depend.Health        `json:"dependencies,omitempty"`
+	Depends  []dependency.Health    `json:"dependencies,omitempty"`
 }
 
 func (rt *Runtime) health() health {

@@ -17,7 +17,7 @@ import (
 	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/control"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/heartbeat"
 	"example.com/base-app/pkg/lifecycle"
@@ -55,7 +55,7 @@ type Runtime struct {
 	logs    *logging.Log
 	life    *lifecycle.Life
 	nanny   *nanny.Nanny
-	depends *depend.Registry
+	depends *dependency.Registry
 	jobs    *schedule.Scheduler
 	alerts  *alert.Alerts
 	// problems are those that people were told of.
@@ -85,7 +85,7 @@ func newRuntime(s *Settings, build Build, logs *logging.Log, tel *telemetry.Tele
 	ctx := rt.life.Context()
 	rt.nanny = nanny.New(telemetry.NewContext(ctx, tel), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Report: rt.failed("worker"), Fail: func(err error) { rt.life.Stop(err) }})
 	rt.openChaos(ctx)
-	rt.depends = depend.New(depend.Options{Log: rt.Log, Observer: tel.Dependencies(), Fault: rt.callFault})
+	rt.depends = dependency.New(dependency.Options{Log: rt.Log, Observer: tel.Dependencies(), Fault: rt.callFault})
 	rt.jobs = rt.newSchedule()
 	rt.ZMQ = zmq.NewContext(zmq.Options{Log: rt.Log, Observe: tel.Socket(), Fault: rt.Chaos.Step})
 	rt.terminateSockets(ctx)

@@ -10,7 +10,7 @@ import (
 	"strconv"
 
 	"example.com/base-app/pkg/config"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/nanny"
@@ -142,9 +142,9 @@ func measureWorkers(list []nanny.Status, put telemetry.Put) {
 }
 
 // measureDependencies tells the state of the breakers. Their names are few: the registry is bounded.
-func measureDependencies(list []depend.Health, put telemetry.Put) {
+func measureDependencies(list []dependency.Health, put telemetry.Put) {
 	for _, d := range list {
-		put("dependency_breaker_open", map[depend.Breaker]float64{depend.HalfOpen: 0.5, depend.Open: 1}[d.Breaker], d.Name)
+		put("dependency_breaker_open", map[dependency.Breaker]float64{dependency.HalfOpen: 0.5, dependency.Open: 1}[d.Breaker], d.Name)
 		put("dependency_calls_in_flight", float64(d.InFlight), d.Name)
 	}
 }
@@ -203,7 +203,7 @@ func (q *Events) Next(ctx context.Context) (event.Event, error) {
 // closeTelemetry sends what is left.
 func (rt *Runtime) closeTelemetry(ctx context.Context) {
 	if err := rt.Telemetry.Close(ctx); err != nil {
-		rt.Log.Warn("telemetry that was left could not be sent", "error", depend.Scrub(err.Error()))
+		rt.Log.Warn("telemetry that was left could not be sent", "error", dependency.Scrub(err.Error()))
 	}
 }
 

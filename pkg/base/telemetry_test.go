@@ -16,7 +16,7 @@ import (
 
 	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/config"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/queue"
@@ -63,16 +63,16 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		client, err := rt.Client("partner", depend.Policy{})
+		client, err := rt.Client("partner", dependency.Policy{})
 		if err != nil {
 			return err
 		}
-		flaky, err := rt.Depend("flaky", depend.Policy{Failures: 1})
+		flaky, err := rt.Depend("flaky", dependency.Policy{Failures: 1})
 		if err != nil {
 			return err
 		}
 		for range 2 { // the first failure opens the breaker, which refuses the second call
-			_ = flaky.Do(rt.Context(), func(context.Context) error { return depend.Failure(io.ErrUnexpectedEOF) })
+			_ = flaky.Do(rt.Context(), func(context.Context) error { return dependency.Failure(io.ErrUnexpectedEOF) })
 		}
 		rt.Serve(func(mux *http.ServeMux) {
 			mux.HandleFunc("GET /broken", func(http.ResponseWriter, *http.Request) { panic("boom") })

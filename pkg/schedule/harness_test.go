@@ -15,7 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/stack"
@@ -166,7 +166,7 @@ func (s *service) kinds() string {
 
 // client is the one that an app would have, with the service behind it.
 func (s *service) client() (*web.Client, error) {
-	d, err := depend.New(depend.Options{}).Add("job-pings", schedule.PingPolicy())
+	d, err := dependency.New(dependency.Options{}).Add("job-pings", schedule.PingPolicy())
 	if err != nil {
 		return nil, err
 	}

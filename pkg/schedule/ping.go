@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
 )
@@ -30,8 +30,8 @@ const (
 
 // PingPolicy is the policy for the client of pings. Source of the first two numbers: healthchecks.io's advice for the
 // options of curl, https://healthchecks.io/docs/reliability_tips/.
-func PingPolicy() depend.Policy {
-	return depend.Policy{
+func PingPolicy() dependency.Policy {
+	return dependency.Policy{
 		Attempt:  10 * time.Second,
 		Tries:    6, // the first one and five more
 		Total:    2 * time.Minute,

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/stack"
@@ -183,7 +183,9 @@ func (s *Scheduler) record(r *run, o Outcome, err error, next State) {
 }
 
 // oneLine is an error's text for people whom it can't be kept from.
-func oneLine(err error) string { return strings.Join(strings.Fields(depend.Scrub(err.Error())), " ") }
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(dependency.Scrub(err.Error())), " ")
+}
 
 func (s *Scheduler) enter(j *job, state State) {
 	s.mu.Lock()

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"sync"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 )
 
 // maxBody is how many bytes of what a run said its ping has: as much as healthchecks.io keeps in all its versions.
@@ -50,7 +50,7 @@ func (t *tail) text() string {
 	text, first := "", len(lines)
 	for ; first > 0; first-- {
 		// Within quotes the handler has escaped quotes, which would hide where a secret ends.
-		line := depend.Scrub(strings.ReplaceAll(strings.TrimSuffix(lines[first-1], "\n"), `\"`, `'`)) + "\n"
+		line := dependency.Scrub(strings.ReplaceAll(strings.TrimSuffix(lines[first-1], "\n"), `\"`, `'`)) + "\n"
 		if len(cutMark)+len(line)+len(text) > maxBody {
 			break
 		}

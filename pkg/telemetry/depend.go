@@ -5,14 +5,14 @@ import (
 	"errors"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Dependencies is the observer for depend.Options: it measures tries, and counts what is refused and how breakers change.
-// Nil while there is nothing to measure. A dependency's name is a label: depend.Registry bounds their number.
-func (t *Telemetry) Dependencies() depend.Observer {
+// Dependencies is the observer for dependency.Options: it measures tries, and counts what is refused and how breakers change.
+// Nil while there is nothing to measure. A dependency's name is a label: dependency.Registry bounds their number.
+func (t *Telemetry) Dependencies() dependency.Observer {
 	if t == nil {
 		return nil
 	}
@@ -38,18 +38,18 @@ func (d dependencies) Try(ctx context.Context, name string, took time.Duration, 
 }
 
 // Breaker counts a change.
-func (d dependencies) Breaker(name string, state depend.Breaker) {
+func (d dependencies) Breaker(name string, state dependency.Breaker) {
 	d.t.breaker.Add(context.Background(), 1, about(name, "state", string(state)))
 }
 
 // refusal is why a try was not let through, empty if it was.
 func refusal(err error) string {
 	switch err {
-	case depend.ErrOpen:
+	case dependency.ErrOpen:
 		return "open"
-	case depend.ErrBusy:
+	case dependency.ErrBusy:
 		return "busy"
-	case depend.ErrRate:
+	case dependency.ErrRate:
 		return "rate"
 	}
 	return ""

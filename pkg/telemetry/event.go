@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"go.opentelemetry.io/otel/attribute"
@@ -226,7 +226,7 @@ func endSpan(span trace.Span, err error) {
 	}
 	if err != nil && span.IsRecording() {
 		span.SetAttributes(attribute.String("error.type", fault.Of(err).String()))
-		span.SetStatus(codes.Error, clip(depend.Scrub(err.Error()), maxStatus))
+		span.SetStatus(codes.Error, clip(dependency.Scrub(err.Error()), maxStatus))
 	}
 	span.End()
 }

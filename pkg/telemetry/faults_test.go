@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"example.com/base-app/internal/faultserver"
 	"example.com/base-app/pkg/event"
-	"example.com/base-app/pkg/faulty"
 )
 
 // everything is all exporters, all to one address.
@@ -47,8 +47,8 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 	o := everything(listenStatsD(t).LocalAddr().String())
 	o.OTel.Endpoint, o.Influx.URL = c.URL, db.URL
 	whole, _ := open(t, o)
-	for _, f := range faulty.Servers() {
-		if f.Name == faulty.Nonsense || f.Name == faulty.Moved { // some exporters read no more than the status
+	for _, f := range faultserver.Servers() {
+		if f.Name == faultserver.Nonsense || f.Name == faultserver.Moved { // some exporters read no more than the status
 			continue
 		}
 		t.Run(f.Name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 				t.Errorf("want nothing left in the background after %v, it took %v", budget, took)
 			}
 			for _, l := range tel.losses {
-				if lost := l.dropped.Load(); lost == 0 && (l.exporter != "statsd" || f.Name == faulty.NoName) {
+				if lost := l.dropped.Load(); lost == 0 && (l.exporter != "statsd" || f.Name == faultserver.NoName) {
 					t.Errorf("want %s's losses counted", l.exporter)
 				}
 			}

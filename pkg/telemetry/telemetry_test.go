@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
@@ -149,10 +149,10 @@ func exercise(t testing.TB, tel *Telemetry) {
 		hook("inproc://a", -1, 1000)
 	}
 	calls := tel.Dependencies()
-	for _, err := range []error{nil, errors.New("no"), context.Canceled, depend.ErrOpen, depend.ErrBusy, depend.ErrRate} {
+	for _, err := range []error{nil, errors.New("no"), context.Canceled, dependency.ErrOpen, dependency.ErrBusy, dependency.ErrRate} {
 		calls.Try(t.Context(), "self", time.Millisecond, err)
 	}
-	calls.Breaker("self", depend.Open)
+	calls.Breaker("self", dependency.Open)
 	tel.Strike("handler", "latency")
 	e := event.Event{ID: "e1", Delivery: 1, Time: time.Now()}
 	events, end := tel.Publish(t.Context(), []event.Event{e})
@@ -390,7 +390,7 @@ func TestATraceStaysWithTheHostThatWasCalled(t *testing.T) {
 		http.Redirect(w, r, elsewhere.URL, http.StatusFound)
 	}))
 	defer called.Close()
-	d, err := depend.New(depend.Options{}).Add("partner", depend.Policy{})
+	d, err := dependency.New(dependency.Options{}).Add("partner", dependency.Policy{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 )
 
 const (
@@ -52,7 +52,7 @@ func (t *teller) say(exporter string, err error) {
 	more := l.more
 	l.at, l.more = now, 0
 	t.mu.Unlock()
-	t.log.Warn("telemetry can't be sent", "exporter", exporter, "error", clip(strings.Join(strings.Fields(depend.Scrub(err.Error())), " "), maxTold), "more", more)
+	t.log.Warn("telemetry can't be sent", "exporter", exporter, "error", clip(strings.Join(strings.Fields(dependency.Scrub(err.Error())), " "), maxTold), "more", more)
 }
 
 // clip returns at most n bytes of text.

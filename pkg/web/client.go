@@ -9,7 +9,7 @@ import (
 	"net/url"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 )
 
@@ -59,13 +59,13 @@ type ClientOptions struct {
 // baggage (see Propagate). A redirect to another host loses all headers that could be secrets, and its body may not go
 // there.
 type Client struct {
-	dep  *depend.Dependency
+	dep  *dependency.Dependency
 	http http.Client
 }
 
 // NewClient returns a Client for d. It connects with the first call, through the proxy that the environment names
 // (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), and keeps as many idle connections as there may be calls at once.
-func NewClient(d *depend.Dependency, o ClientOptions) *Client {
+func NewClient(d *dependency.Dependency, o ClientOptions) *Client {
 	base := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
@@ -93,7 +93,7 @@ func NewClient(d *depend.Dependency, o ClientOptions) *Client {
 // holds its place. It blocks until the answer's header is there, at most for Policy.Total.
 //
 // A call that failed for good is a fault of kind dependency that carries the name: with a StatusError in its tree for
-// an answer of 408, 429 or 5xx, whatever the method, with depend.ErrOpen, ErrBusy or ErrRate if it was refused. Reading
+// an answer of 408, 429 or 5xx, whatever the method, with dependency.ErrOpen, ErrBusy or ErrRate if it was refused. Reading
 // the body can fail the same way. When the request's context is cancelled the error has context.Canceled in its tree
 // and is of no kind. No error has the URL in its text, which could hold a secret.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {

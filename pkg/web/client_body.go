@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 )
 
@@ -24,7 +24,7 @@ const (
 // failure, or a body that was cut short or came too late.
 type answer struct {
 	body    io.ReadCloser
-	call    *depend.Call
+	call    *dependency.Call
 	cancel  context.CancelFunc
 	limit   int64
 	left    int64 // of the limit, and one byte that tells that there is more
@@ -37,7 +37,7 @@ type answer struct {
 	unwatch func() bool // ctx, so that an end in order costs no goroutine
 }
 
-func newAnswer(resp *http.Response, call *depend.Call, cancel context.CancelFunc, limit int64) *answer {
+func newAnswer(resp *http.Response, call *dependency.Call, cancel context.CancelFunc, limit int64) *answer {
 	a := &answer{body: resp.Body, call: call, cancel: cancel, limit: limit, left: limit + 1, failure: blame(resp.StatusCode), ctx: resp.Request.Context()}
 	// Who forgets to close the body loses it when the time is over, so that the place is free again. A Read that is
 	// under way sees to it itself, since it knows why.

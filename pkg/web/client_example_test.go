@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
 )
@@ -27,8 +27,8 @@ func ExampleClient() {
 		_, _ = io.WriteString(w, "accepted "+r.Header.Get("Idempotency-Key"))
 	}))
 
-	dependencies := depend.New(depend.Options{})
-	dep, err := dependencies.Add("partner", depend.Policy{
+	dependencies := dependency.New(dependency.Options{})
+	dep, err := dependencies.Add("partner", dependency.Policy{
 		Attempt: 2 * time.Second, // their contract says one
 		Rate:    50,              // and this
 	})
@@ -59,7 +59,7 @@ func ExampleClient() {
 	server.Close()
 	for range 2 {
 		err = send(context.Background(), "order-2", `{"tea":2}`)
-		fmt.Println(fault.Of(err), fault.ExitCode(err), errors.Is(err, depend.ErrOpen))
+		fmt.Println(fault.Of(err), fault.ExitCode(err), errors.Is(err, dependency.ErrOpen))
 	}
 	h := dependencies.List()[0]
 	fmt.Println(h.Name, h.State, h.Breaker)

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 )
 
 func TestRetryAfterIsInSecondsOrADate(t *testing.T) {
@@ -44,7 +44,7 @@ func TestTheClientSpeaksHTTP2OverTLS(t *testing.T) {
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	defer server.Close()
-	d, err := depend.New(depend.Options{}).Add("partner", depend.Policy{})
+	d, err := dependency.New(dependency.Options{}).Add("partner", dependency.Policy{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
 )
@@ -23,15 +23,15 @@ import (
 // partner is a dependency on loopback, with the client that calls it.
 type partner struct {
 	*web.Client
-	dep   *depend.Dependency
+	dep   *dependency.Dependency
 	url   string
 	asked atomic.Int64
 	conns atomic.Int64 // that were opened
 }
 
-func newPartner(t testing.TB, p depend.Policy, o web.ClientOptions, h http.HandlerFunc) *partner {
+func newPartner(t testing.TB, p dependency.Policy, o web.ClientOptions, h http.HandlerFunc) *partner {
 	t.Helper()
-	d, err := depend.New(depend.Options{}).Add("partner", p)
+	d, err := dependency.New(dependency.Options{}).Add("partner", p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func (x *partner) get(t testing.TB) (string, error) {
 }
 
 // quickTries has pauses that no test needs to wait for.
-var quickTries = depend.Policy{Pause: time.Millisecond}
+var quickTries = dependency.Policy{Pause: time.Millisecond}
 
 // statuses answers with one after the other, and with 200 from then on.
 func statuses(list ...int) http.HandlerFunc {
@@ -173,7 +173,7 @@ func TestRetryAfterIsObeyedWithinTheCallsTime(t *testing.T) {
 		}
 	}
 	for after, least := range map[string]time.Duration{"1": time.Second, time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat): time.Millisecond} {
-		x := newPartner(t, depend.Policy{Pause: time.Millisecond, Total: 2 * patience}, web.ClientOptions{}, again(after))
+		x := newPartner(t, dependency.Policy{Pause: time.Millisecond, Total: 2 * patience}, web.ClientOptions{}, again(after))
 		began := time.Now()
 		if _, err := x.get(t); err != nil || time.Since(began) < least {
 			t.Errorf("%s: want an answer after %v or more, have %v after %v", after, least, err, time.Since(began))
@@ -249,7 +249,7 @@ func TestAnAnswerOverTheLimitIsAnErrorThatNamesIt(t *testing.T) {
 }
 
 func TestACallHoldsItsPlaceUntilTheBodyIsClosedOrItsTimeIsOver(t *testing.T) {
-	x := newPartner(t, depend.Policy{Concurrent: 1, Wait: 10 * time.Millisecond, Total: 500 * time.Millisecond}, web.ClientOptions{},
+	x := newPartner(t, dependency.Policy{Concurrent: 1, Wait: 10 * time.Millisecond, Total: 500 * time.Millisecond}, web.ClientOptions{},
 		func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write(make([]byte, 1<<20)) // more than anybody buffers
 			<-r.Context().Done()
@@ -257,7 +257,7 @@ func TestACallHoldsItsPlaceUntilTheBodyIsClosedOrItsTimeIsOver(t *testing.T) {
 	if _, err := x.Do(x.request(t, "GET", nil)); err != nil { // and its body is forgotten
 		t.Fatal(err)
 	}
-	if _, err := x.get(t); !errors.Is(err, depend.ErrBusy) {
+	if _, err := x.get(t); !errors.Is(err, dependency.ErrBusy) {
 		t.Errorf("want the second refused, have %v", err)
 	}
 	for deadline := time.Now().Add(patience); x.dep.Health().InFlight > 0; <-time.After(time.Millisecond) {
@@ -277,7 +277,7 @@ func TestAnAnswerWithoutABodyHoldsNoPlace(t *testing.T) {
 }
 
 func TestABodyMayTakeLongerThanATry(t *testing.T) {
-	x := newPartner(t, depend.Policy{Attempt: time.Second, Total: 2 * patience}, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) {
+	x := newPartner(t, dependency.Policy{Attempt: time.Second, Total: 2 * patience}, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 		<-time.After(1200 * time.Millisecond)
 		_, _ = io.WriteString(w, "late")
@@ -302,7 +302,7 @@ func TestTheCallersEndIsNobodysFailure(t *testing.T) {
 }
 
 func TestWhatTheCallerSendsWrongIsNobodysFailure(t *testing.T) {
-	x := newPartner(t, depend.Policy{Failures: 1}, web.ClientOptions{}, statuses())
+	x := newPartner(t, dependency.Policy{Failures: 1}, web.ClientOptions{}, statuses())
 	broken := errors.New("the upload ended")
 	for name, r := range map[string]*http.Request{
 		"a header": x.request(t, "GET", nil, "X-Name", "a\r\nb"),
@@ -332,11 +332,11 @@ func (r readerFunc) Read([]byte) (int, error) { return 0, r() }
 
 func TestTheBreakerCountsFailuresOfTheServerOnly(t *testing.T) {
 	for status, opens := range map[int]bool{500: true, 503: true, 400: false, 404: false, 429: false, 408: false} {
-		x := newPartner(t, depend.Policy{Tries: 1}, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
-		for range 2 * depend.DefaultFailures {
+		x := newPartner(t, dependency.Policy{Tries: 1}, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		for range 2 * dependency.DefaultFailures {
 			_, _ = x.get(t)
 		}
-		if open := x.dep.Health().Breaker == depend.Open; open != opens {
+		if open := x.dep.Health().Breaker == dependency.Open; open != opens {
 			t.Errorf("%d: want open %v, have %v", status, opens, open)
 		}
 	}
@@ -353,7 +353,7 @@ func TestALibraryThatWantsAnHTTPClientIsUnderThePolicyToo(t *testing.T) {
 		t.Errorf("have %+v", h)
 	}
 	y := newPartner(t, quickTries, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", 500) })
-	for range depend.DefaultFailures {
+	for range dependency.DefaultFailures {
 		resp, err := y.HTTP().Post(y.url, "text/plain", bytes.NewReader([]byte("x")))
 		if err != nil {
 			t.Fatal(err)
@@ -362,20 +362,20 @@ func TestALibraryThatWantsAnHTTPClientIsUnderThePolicyToo(t *testing.T) {
 			t.Errorf("have %q and %v", text, err)
 		}
 	}
-	if _, err := y.HTTP().Get(y.url); !errors.Is(err, depend.ErrOpen) || fault.Of(err) != fault.KindDependency {
+	if _, err := y.HTTP().Get(y.url); !errors.Is(err, dependency.ErrOpen) || fault.Of(err) != fault.KindDependency {
 		t.Errorf("want a refusal, have %v", err)
 	}
 }
 
 func TestAnInjectedFaultIsTriedAgainWithTheBodyStillThere(t *testing.T) {
 	strike := true
-	d, err := depend.New(depend.Options{Fault: func(context.Context, string) error {
+	d, err := dependency.New(dependency.Options{Fault: func(context.Context, string) error {
 		if strike {
 			strike = false
 			return errors.New("injected")
 		}
 		return nil
-	}}).Add("partner", depend.Policy{Pause: time.Millisecond})
+	}}).Add("partner", dependency.Policy{Pause: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,12 +408,12 @@ func TestALostAnswerIsTriedAgainOnlyWhereThatIsSafe(t *testing.T) {
 		served int
 	}{{http.MethodPost, 1}, {http.MethodGet, 2}} {
 		lost := 0
-		d, err := depend.New(depend.Options{Fault: func(context.Context, string) error {
+		d, err := dependency.New(dependency.Options{Fault: func(context.Context, string) error {
 			if lost++; lost == 1 {
-				return fmt.Errorf("%w: ordered", depend.ErrLost)
+				return fmt.Errorf("%w: ordered", dependency.ErrLost)
 			}
 			return nil
-		}}).Add("partner", depend.Policy{Pause: time.Millisecond})
+		}}).Add("partner", dependency.Policy{Pause: time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -433,7 +433,7 @@ func TestALostAnswerIsTriedAgainOnlyWhereThatIsSafe(t *testing.T) {
 		if again := c.served > 1; again != (err == nil) || int(served.Load()) != c.served {
 			t.Errorf("%s: want it served %d times, have %d and %v", c.method, c.served, served.Load(), err)
 		}
-		if err != nil && (!errors.Is(err, depend.ErrLost) || fault.Of(err) != fault.KindDependency) {
+		if err != nil && (!errors.Is(err, dependency.ErrLost) || fault.Of(err) != fault.KindDependency) {
 			t.Errorf("%s: want a lost answer of the dependency, have %v", c.method, err)
 		}
 		if h := d.Health(); h.Failures != 1 || h.InFlight != 0 {

@@ -10,13 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 )
 
 // transport is the policy as an http.RoundTripper, one round trip being one call of one or more tries.
 type transport struct {
-	dep   *depend.Dependency
+	dep   *dependency.Dependency
 	base  *http.Transport
 	next  http.RoundTripper // base, wrapped
 	agent string
@@ -74,7 +74,7 @@ func hop(req *http.Request) (context.Context, context.CancelFunc) {
 }
 
 // tries returns the last try's response, whatever its status, with the try still in flight, or a dependency's error.
-func (t *transport) tries(call *depend.Call, req *http.Request) (*http.Response, error) {
+func (t *transport) tries(call *dependency.Call, req *http.Request) (*http.Response, error) {
 	replayable := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
 	safe := replayable && idempotent(req)
 	for first := true; ; first = false {
@@ -124,7 +124,7 @@ func (t *transport) send(try *http.Request, struck error) (*http.Response, error
 	switch {
 	case struck == nil:
 		return t.next.RoundTrip(try)
-	case errors.Is(struck, depend.ErrLost):
+	case errors.Is(struck, dependency.ErrLost):
 		resp, err := t.next.RoundTrip(try)
 		if err != nil {
 			return nil, err
@@ -190,7 +190,7 @@ func idempotent(req *http.Request) bool {
 // nothingSent tells whether there was no connection, or a fault in the place of one, so that even what is not idempotent can
 // be repeated.
 func nothingSent(err, struck error) bool {
-	if struck != nil && !errors.Is(struck, depend.ErrLost) {
+	if struck != nil && !errors.Is(struck, dependency.ErrLost) {
 		return true
 	}
 	e, ok := errors.AsType[*net.OpError](err)

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 )
 
@@ -43,8 +43,8 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	after := shortly
-	if errors.Is(err, depend.ErrOpen) {
-		after = depend.DefaultCooldown
+	if errors.Is(err, dependency.ErrOpen) {
+		after = dependency.DefaultCooldown
 	}
 	w.Header().Set("Retry-After", strconv.Itoa(int(after.Seconds())))
 	WriteProblem(w, r, http.StatusServiceUnavailable, "something that this service depends on does not answer; try again later")

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
 )
@@ -26,7 +26,7 @@ func TestAHandlerThatFailsIsAnsweredByTheKindOfItsError(t *testing.T) {
 	}{
 		{"a dependency", fault.Dependency("users-db", errInner), 503, "1", "failed", "WARN", 0},
 		{"a dependency, wrapped", fmt.Errorf("users: %w", fault.Dependency("users-db", errInner)), 503, "1", "failed", "WARN", 0},
-		{"an open breaker", fault.Dependency("users-db", depend.ErrOpen), 503, "5", "failed", "WARN", 0},
+		{"an open breaker", fault.Dependency("users-db", dependency.ErrOpen), 503, "5", "failed", "WARN", 0},
 		{"an error that nobody expected", errInner, 500, "", "failed", "ERROR", 1},
 		{"a client that has gone", fmt.Errorf("call users-db: %w", context.Canceled), 503, "", "the client has gone", "DEBUG", 0},
 	} {
@@ -64,7 +64,7 @@ func TestAHandlerThatFailsIsAnsweredByTheKindOfItsError(t *testing.T) {
 // A handler's own test needs no server.
 func TestFailAnswersWithoutAServer(t *testing.T) {
 	w := httptest.NewRecorder()
-	web.Fail(w, httptest.NewRequest("GET", "/x", nil), fault.Dependency("users-db", depend.ErrBusy))
+	web.Fail(w, httptest.NewRequest("GET", "/x", nil), fault.Dependency("users-db", dependency.ErrBusy))
 	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
 		t.Errorf("have %d %v", w.Code, w.Header())
 	}

@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/base"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/web"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -35,7 +35,7 @@ type settings struct {
 
 // policy is for calls to service2. Each time is longer than what it waits for: a try longer than all of service2's own
 // tries at the database, and the call long enough for a second one after the Retry-After that service2 answers with.
-var policy = depend.Policy{Attempt: 2 * time.Second, Total: 4 * time.Second}
+var policy = dependency.Policy{Attempt: 2 * time.Second, Total: 4 * time.Second}
 
 const scope = "example.com/base-app/examples/demo/service1"
 

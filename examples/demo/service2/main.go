@@ -18,7 +18,7 @@ import (
 
 	"example.com/base-app/pkg/base"
 	"example.com/base-app/pkg/config"
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/web"
@@ -33,7 +33,7 @@ type settings struct {
 
 // policy is for calls to the database: answers in milliseconds, a second try for a connection that was lost, and
 // nothing to do without it.
-var policy = depend.Policy{Attempt: time.Second, Total: 1500 * time.Millisecond, Tries: 2, Required: true}
+var policy = dependency.Policy{Attempt: time.Second, Total: 1500 * time.Millisecond, Tries: 2, Required: true}
 
 const (
 	// maxUser is how many bytes the JSON of a user may have, maxName how many a name.

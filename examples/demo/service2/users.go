@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/nanny"
 	"github.com/jackc/pgx/v5"
@@ -36,11 +36,11 @@ func (u user) check() error {
 // users is the table.
 type users struct {
 	pool *sql.DB
-	db   *depend.Dependency
+	db   *dependency.Dependency
 }
 
 // openUsers connects to nobody yet. Its error never says the URL.
-func openUsers(url string, db *depend.Dependency) (*users, error) {
+func openUsers(url string, db *dependency.Dependency) (*users, error) {
 	c, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, fault.Config("write postgres://user:password@host:5432/name", errors.New("APP_DATABASE_URL is not a database's URL"))
@@ -124,7 +124,7 @@ func (u *users) add(ctx context.Context, id string, one user) (added bool, err e
 // does no harm when it is done twice.
 func (u *users) call(ctx context.Context, fn func(context.Context) error) error {
 	ctx, span := begin(ctx, u.db.Name())
-	err := u.db.Do(ctx, func(ctx context.Context) error { return depend.Safe(blame(fn(ctx))) })
+	err := u.db.Do(ctx, func(ctx context.Context) error { return dependency.Safe(blame(fn(ctx))) })
 	end(span, err)
 	return err
 }
@@ -143,7 +143,7 @@ func blame(err error) error {
 		"XX", // the server's own fault
 	}
 	if slices.Contains(classes, e.Code[:2]) {
-		return depend.Failure(err)
+		return dependency.Failure(err)
 	}
 	return err
 }

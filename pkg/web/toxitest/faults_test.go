@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 )
 
 func TestAPartnerThatDoesNotAnswerInTimeIsGivenUp(t *testing.T) {
@@ -21,7 +21,7 @@ func TestAPartnerThatDoesNotAnswerInTimeIsGivenUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			x := newPartner(t, depend.Policy{Attempt: time.Second, Total: 10 * time.Second, Tries: 2})
+			x := newPartner(t, dependency.Policy{Attempt: time.Second, Total: 10 * time.Second, Tries: 2})
 			x.poison(t, toxic[0], 1, toxic[1])
 			began := time.Now()
 			err := x.ask(t, "GET", "")
@@ -37,7 +37,7 @@ func TestAPartnerThatDoesNotAnswerInTimeIsGivenUp(t *testing.T) {
 }
 
 func TestABodyThatDripsIsCutOffWhenTheCallsTimeIsOver(t *testing.T) {
-	x := newPartner(t, depend.Policy{Total: 500 * time.Millisecond})
+	x := newPartner(t, dependency.Policy{Total: 500 * time.Millisecond})
 	x.poison(t, "bandwidth", 1, `"rate":1`) // KB/s: the body would take a minute
 	err := x.ask(t, "GET", "body=long")
 	blamed(t, err)
@@ -45,13 +45,13 @@ func TestABodyThatDripsIsCutOffWhenTheCallsTimeIsOver(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || x.asked.Load() != 1 {
 		t.Errorf("want one try and the time over, have %v, %d tries", err, x.asked.Load())
 	}
-	if h.InFlight != 0 || h.Failures != 1 || h.State != depend.Degraded {
+	if h.InFlight != 0 || h.Failures != 1 || h.State != dependency.Degraded {
 		t.Errorf("want the place free and the failure counted, have %+v", h)
 	}
 }
 
 func TestABodyThatIsCutShortIsAnErrorAndNotAShortAnswer(t *testing.T) {
-	x := newPartner(t, depend.Policy{})
+	x := newPartner(t, dependency.Policy{})
 	x.poison(t, "limit_data", 1, `"bytes":10000`)
 	blamed(t, x.ask(t, "GET", "body=long"))
 	if h := x.dep.Health(); h.Failures != 1 || h.InFlight != 0 {
@@ -61,7 +61,7 @@ func TestABodyThatIsCutShortIsAnErrorAndNotAShortAnswer(t *testing.T) {
 
 func TestAResetIsTriedAgainOnlyWhereThatIsSafe(t *testing.T) {
 	for method, want := range map[string]int64{"GET": 3, "PUT": 3, "POST": 1} {
-		x := newPartner(t, depend.Policy{Pause: time.Millisecond})
+		x := newPartner(t, dependency.Policy{Pause: time.Millisecond})
 		x.poison(t, "reset_peer", 1, `"timeout":0`)
 		blamed(t, x.ask(t, method, ""))
 		if x.asked.Load() != want {
@@ -77,7 +77,7 @@ func TestRetriesKeepTheErrorBudget(t *testing.T) {
 		calls  = 200
 		budget = calls * 4 / 100 // three resets in a row are 0.8 % of the calls
 	)
-	x := newPartner(t, depend.Policy{Pause: time.Millisecond, Failures: 20})
+	x := newPartner(t, dependency.Policy{Pause: time.Millisecond, Failures: 20})
 	phase := func(name string, least, most uint64) {
 		failures, errs, before := x.dep.Health().Failures, 0, x.dep.Health().Calls
 		for range calls {
@@ -102,7 +102,7 @@ func TestRetriesKeepTheErrorBudget(t *testing.T) {
 }
 
 func TestTheBreakerSparesAPartnerThatIsDownAndFindsOutThatItIsBack(t *testing.T) {
-	x := newPartner(t, depend.Policy{Pause: time.Millisecond, Failures: 3, Cooldown: 300 * time.Millisecond})
+	x := newPartner(t, dependency.Policy{Pause: time.Millisecond, Failures: 3, Cooldown: 300 * time.Millisecond})
 	if err := x.ask(t, "GET", ""); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestTheBreakerSparesAPartnerThatIsDownAndFindsOutThatItIsBack(t *testing.T)
 		}
 		err := x.ask(t, "GET", "")
 		blamed(t, err)
-		if errors.Is(err, depend.ErrOpen) {
+		if errors.Is(err, dependency.ErrOpen) {
 			refused++
 		}
 	}
@@ -134,8 +134,8 @@ func TestTheBreakerSparesAPartnerThatIsDownAndFindsOutThatItIsBack(t *testing.T)
 		}
 	}
 	changes := x.changes()
-	if h := x.dep.Health(); h.State != depend.Up || h.Breaker != depend.Closed || !slices.Equal(changes[:2], []depend.Breaker{depend.Open, depend.HalfOpen}) ||
-		!slices.Equal(changes[len(changes)-2:], []depend.Breaker{depend.HalfOpen, depend.Closed}) {
+	if h := x.dep.Health(); h.State != dependency.Up || h.Breaker != dependency.Closed || !slices.Equal(changes[:2], []dependency.Breaker{dependency.Open, dependency.HalfOpen}) ||
+		!slices.Equal(changes[len(changes)-2:], []dependency.Breaker{dependency.HalfOpen, dependency.Closed}) {
 		t.Errorf("want it up, after open, half-open, … half-open, closed, have %s after %v", h.State, changes)
 	}
 	for range 20 {
@@ -145,15 +145,15 @@ func TestTheBreakerSparesAPartnerThatIsDownAndFindsOutThatItIsBack(t *testing.T)
 	}
 }
 
-func (x *partner) changes() []depend.Breaker {
+func (x *partner) changes() []dependency.Breaker {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.Clone(x.breakers)
 }
 
 func TestASlowPartnerHoldsOnlyItsOwnPlaces(t *testing.T) {
-	slow := newPartner(t, depend.Policy{Concurrent: 4, Wait: 50 * time.Millisecond})
-	other := newPartner(t, depend.Policy{Concurrent: 4})
+	slow := newPartner(t, dependency.Policy{Concurrent: 4, Wait: 50 * time.Millisecond})
+	other := newPartner(t, dependency.Policy{Concurrent: 4})
 	slow.poison(t, "latency", 1, `"latency":1500`)
 	errs := make([]error, 20)
 	var calls sync.WaitGroup
@@ -171,7 +171,7 @@ func TestASlowPartnerHoldsOnlyItsOwnPlaces(t *testing.T) {
 		switch {
 		case err == nil:
 			served++
-		case errors.Is(err, depend.ErrBusy):
+		case errors.Is(err, dependency.ErrBusy):
 			busy++
 		default:
 			t.Error(err)
@@ -181,7 +181,7 @@ func TestASlowPartnerHoldsOnlyItsOwnPlaces(t *testing.T) {
 	if served < 4 || busy < 1 || served+busy != len(errs) || slow.asked.Load() != int64(served) {
 		t.Errorf("want 4 served and 16 refused, have %d and %d, and %d requests arrived", served, busy, slow.asked.Load())
 	}
-	if h := slow.dep.Health(); h.State != depend.Up || h.InFlight != 0 || !strings.Contains(string(h.Breaker), "closed") {
+	if h := slow.dep.Health(); h.State != dependency.Up || h.InFlight != 0 || !strings.Contains(string(h.Breaker), "closed") {
 		t.Errorf("want a slow partner not taken for one that is down, have %+v", h)
 	}
 }

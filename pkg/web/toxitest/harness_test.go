@@ -21,7 +21,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
 )
@@ -40,20 +40,20 @@ const patience = 20 * time.Second
 // partner is a healthy server behind a proxy, and a client that calls it as a dependency.
 type partner struct {
 	*web.Client
-	dep   *depend.Dependency
+	dep   *dependency.Dependency
 	proxy *toxiproxy.Proxy
 	url   string
 	asked atomic.Int64 // requests that arrived at the server
 
 	mu       sync.Mutex
-	breakers []depend.Breaker
+	breakers []dependency.Breaker
 }
 
-// Try is depend.Observer's.
+// Try is dependency.Observer's.
 func (*partner) Try(context.Context, string, time.Duration, error) {}
 
-// Breaker is depend.Observer's.
-func (x *partner) Breaker(_ string, s depend.Breaker) {
+// Breaker is dependency.Observer's.
+func (x *partner) Breaker(_ string, s dependency.Breaker) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.breakers = append(x.breakers, s)
@@ -62,10 +62,10 @@ func (x *partner) Breaker(_ string, s depend.Breaker) {
 // body is what the partner answers.
 var body = strings.Repeat("0123456789abcdef", 4<<10)
 
-func newPartner(t *testing.T, p depend.Policy) *partner {
+func newPartner(t *testing.T, p dependency.Policy) *partner {
 	t.Helper()
 	x := &partner{}
-	d, err := depend.New(depend.Options{Observer: x}).Add("partner", p)
+	d, err := dependency.New(dependency.Options{Observer: x}).Add("partner", p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package depend_test
+package dependency_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 )
 
@@ -20,8 +20,8 @@ func Example_sql() {
 	pool := sql.OpenDB(&server{failures: 1})
 	defer pool.Close()
 
-	dependencies := depend.New(depend.Options{})
-	db, err := dependencies.Add("orders-db", depend.Policy{
+	dependencies := dependency.New(dependency.Options{})
+	db, err := dependencies.Add("orders-db", dependency.Policy{
 		Attempt:  2 * time.Second, // no query of ours takes longer
 		Required: true,            // without it we are of no use
 	})
@@ -33,7 +33,7 @@ func Example_sql() {
 		err = db.Do(ctx, func(ctx context.Context) error {
 			// Reading twice does no harm. What writes is Safe only within a transaction whose Commit hasn't been sent,
 			// or if the statement says so itself (INSERT … ON CONFLICT DO NOTHING).
-			return depend.Safe(pool.QueryRowContext(ctx, "SELECT name FROM orders WHERE id = ?", id).Scan(&name))
+			return dependency.Safe(pool.QueryRowContext(ctx, "SELECT name FROM orders WHERE id = ?", id).Scan(&name))
 		})
 		return name, err
 	}

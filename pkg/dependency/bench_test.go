@@ -1,15 +1,15 @@
-package depend_test
+package dependency_test
 
 import (
 	"context"
 	"errors"
 	"testing"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 )
 
 func BenchmarkDo(b *testing.B) {
-	d, ctx := add(b, depend.Policy{}), context.Background()
+	d, ctx := add(b, dependency.Policy{}), context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := d.Do(ctx, ok); err != nil {
@@ -19,11 +19,11 @@ func BenchmarkDo(b *testing.B) {
 }
 
 func BenchmarkRefusal(b *testing.B) {
-	d, ctx := add(b, depend.Policy{Failures: 1, Cooldown: 1 << 60}), context.Background()
+	d, ctx := add(b, dependency.Policy{Failures: 1, Cooldown: 1 << 60}), context.Background()
 	_ = d.Do(ctx, down)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := d.Do(ctx, ok); !errors.Is(err, depend.ErrOpen) {
+		if err := d.Do(ctx, ok); !errors.Is(err, dependency.ErrOpen) {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package depend
+package dependency
 
 import (
 	"database/sql/driver"

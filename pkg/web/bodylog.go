@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 )
 
 // maxHeard is how much of a body stands in the log: an event, as a rule, and a quarter of what a line may hold, since
@@ -79,7 +79,7 @@ func (o *overheard) tell(r *http.Request, log *slog.Logger) {
 	if o.json {
 		text = hideCredentials(text)
 	}
-	log.LogAttrs(r.Context(), slog.LevelDebug, "request body", slog.String("body", depend.Scrub(text)), slog.Int64("bytes", read), slog.Bool("whole", whole))
+	log.LogAttrs(r.Context(), slog.LevelDebug, "request body", slog.String("body", dependency.Scrub(text)), slog.Int64("bytes", read), slog.Bool("whole", whole))
 }
 
 // hiddenValue takes the place of what is not shown.
@@ -101,7 +101,7 @@ func hideCredentials(text string) string {
 			return out.String() + text[shown:d.InputOffset()] + hiddenValue
 		}
 		in, n := d.StackIndex(d.StackDepth())
-		if isName := in == jsontext.KindBeginObject && n%2 == 1; !isName || token.Kind() != jsontext.KindString || !depend.IsCredential(token.String()) {
+		if isName := in == jsontext.KindBeginObject && n%2 == 1; !isName || token.Kind() != jsontext.KindString || !dependency.IsCredential(token.String()) {
 			continue
 		}
 		out.WriteString(text[shown:d.InputOffset()] + ":" + hiddenValue)

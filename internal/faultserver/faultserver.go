@@ -1,6 +1,6 @@
-// Package faulty is servers that fail, one for each way in which a service that we call can, for the tests of all that calls
+// Package faultserver is servers that fail, one for each way in which a service that we call can, for the tests of all that calls
 // out: whatever is at the other end, the app must start, work and end as if nobody were there. It is used by tests alone.
-package faulty
+package faultserver
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-// Package depend is what an app knows of those it depends on: a database, a partner's interface, a mail server. Each
+// Package dependency is what an app knows of those it depends on: a database, a partner's interface, a mail server. Each
 // has a name, a policy that every call to it obeys, and a health that /healthz shows.
 //
 // A call is one or more tries. Each try passes these gates; who is not let through gets an error at once or after a
@@ -17,7 +17,7 @@
 //
 // The package never starts a call, and no goroutine: what it knows of a dependency's health it learnt from the
 // app's own calls. HTTP calls go through web.Client, which applies the same policy; others through Dependency.Do.
-package depend
+package dependency
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package depend_test
+package dependency_test
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/base-app/pkg/depend"
+	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 )
 
@@ -31,19 +31,19 @@ func TestWhatCountsAsAFailureAndWhatIsTriedAgain(t *testing.T) {
 	}{
 		{"success", nil, 1, false},
 		{"an answer", sql.ErrNoRows, 1, false},
-		{"an answer, marked safe to repeat", depend.Safe(sql.ErrNoRows), 1, false},
+		{"an answer, marked safe to repeat", dependency.Safe(sql.ErrNoRows), 1, false},
 		{"an error of a file", &fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, 1, false},
 		{"a refused connection", refused, 1, true},
 		{"a refused connection, wrapped", fmt.Errorf("query: %w", refused), 1, true},
-		{"a reset, safe to repeat", depend.Safe(syscall.ECONNRESET), 3, true},
-		{"a connection cut short, safe to repeat", depend.Safe(fmt.Errorf("read: %w", io.ErrUnexpectedEOF)), 3, true},
-		{"an unknown host, safe to repeat", depend.Safe(&net.DNSError{Name: "db"}), 3, true},
-		{"marked as a failure", depend.Failure(errBoom), 1, true},
-		{"marked as both", depend.Safe(depend.Failure(errBoom)), 3, true},
-		{"marked as both, wrapped between", depend.Failure(fmt.Errorf("query: %w", depend.Safe(errBoom))), 3, true},
+		{"a reset, safe to repeat", dependency.Safe(syscall.ECONNRESET), 3, true},
+		{"a connection cut short, safe to repeat", dependency.Safe(fmt.Errorf("read: %w", io.ErrUnexpectedEOF)), 3, true},
+		{"an unknown host, safe to repeat", dependency.Safe(&net.DNSError{Name: "db"}), 3, true},
+		{"marked as a failure", dependency.Failure(errBoom), 1, true},
+		{"marked as both", dependency.Safe(dependency.Failure(errBoom)), 3, true},
+		{"marked as both, wrapped between", dependency.Failure(fmt.Errorf("query: %w", dependency.Safe(errBoom))), 3, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			d, tries := add(t, depend.Policy{}), 0
+			d, tries := add(t, dependency.Policy{}), 0
 			err := d.Do(t.Context(), func(context.Context) error { tries++; return c.err })
 			if !errors.Is(err, c.err) || tries != c.tries {
 				t.Errorf("%s: want %v after %d tries, have %v after %d", c.name, c.err, c.tries, err, tries)
@@ -57,7 +57,7 @@ func TestWhatCountsAsAFailureAndWhatIsTriedAgain(t *testing.T) {
 
 func TestAnExhaustedCallNamesTheDependencyAndTheTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		err := add(t, depend.Policy{}).Do(t.Context(), func(context.Context) error { return depend.Safe(errDown) })
+		err := add(t, dependency.Policy{}).Do(t.Context(), func(context.Context) error { return dependency.Safe(errDown) })
 		if want := "dependency: db: tried 3 times: boom"; err == nil || err.Error() != want {
 			t.Errorf("want %q, have %v", want, err)
 		}
@@ -73,11 +73,11 @@ func TestPausesAreAnythingUpToAGrowingBound(t *testing.T) {
 		const runs = 300
 		sums, short, long := make([]time.Duration, len(bounds)), 0, 0
 		for range runs {
-			d := add(t, depend.Policy{Tries: 5, Total: time.Hour, Pause: time.Second, MaxPause: 3 * time.Second})
+			d := add(t, dependency.Policy{Tries: 5, Total: time.Hour, Pause: time.Second, MaxPause: 3 * time.Second})
 			var at []time.Time
 			_ = d.Do(t.Context(), func(context.Context) error {
 				at = append(at, time.Now())
-				return depend.Safe(syscall.ECONNRESET)
+				return dependency.Safe(syscall.ECONNRESET)
 			})
 			for i, bound := range bounds {
 				pause := at[i+1].Sub(at[i])
@@ -105,14 +105,14 @@ func TestPausesAreAnythingUpToAGrowingBound(t *testing.T) {
 
 func TestATryAndACallEndInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := depend.Policy{Attempt: 2 * time.Second, Total: 5 * time.Second, Tries: 9, Failures: 99}
+		p := dependency.Policy{Attempt: 2 * time.Second, Total: 5 * time.Second, Tries: 9, Failures: 99}
 		began := time.Now()
 		err := add(t, p).Do(t.Context(), hang)
 		if took := time.Since(began); took != 2*time.Second || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 2s") {
 			t.Errorf("want one try of 2 s, have %v after %v", err, took)
 		}
 		began = time.Now()
-		err = add(t, p).Do(t.Context(), func(ctx context.Context) error { return depend.Safe(hang(ctx)) })
+		err = add(t, p).Do(t.Context(), func(ctx context.Context) error { return dependency.Safe(hang(ctx)) })
 		if took := time.Since(began); took > 5*time.Second || took < 4*time.Second || fault.Of(err) != fault.KindDependency {
 			t.Errorf("want tries until 5 s are over, have %v after %v", err, took)
 		}
@@ -127,16 +127,16 @@ func TestATryAndACallEndInTime(t *testing.T) {
 }
 
 func TestEveryWaitEndsWithTheCaller(t *testing.T) {
-	limited := depend.Policy{Rate: 0.1, Burst: 1, Wait: time.Minute, Total: time.Hour}
+	limited := dependency.Policy{Rate: 0.1, Burst: 1, Wait: time.Minute, Total: time.Hour}
 	for name, c := range map[string]struct {
-		policy depend.Policy
-		before func(context.Context, *depend.Dependency)
+		policy dependency.Policy
+		before func(context.Context, *dependency.Dependency)
 		fn     func(context.Context) error
 	}{
-		"a try":   {depend.Policy{}, nil, hang},
-		"a pause": {depend.Policy{Pause: time.Hour, Total: 4 * time.Hour}, nil, func(context.Context) error { return depend.Safe(errDown) }},
-		"a place": {depend.Policy{Concurrent: 1, Wait: time.Minute, Attempt: time.Hour, Total: time.Hour}, func(ctx context.Context, d *depend.Dependency) { go d.Do(ctx, hang) }, ok},
-		"a token": {limited, func(ctx context.Context, d *depend.Dependency) { _ = d.Do(ctx, ok) }, ok},
+		"a try":   {dependency.Policy{}, nil, hang},
+		"a pause": {dependency.Policy{Pause: time.Hour, Total: 4 * time.Hour}, nil, func(context.Context) error { return dependency.Safe(errDown) }},
+		"a place": {dependency.Policy{Concurrent: 1, Wait: time.Minute, Attempt: time.Hour, Total: time.Hour}, func(ctx context.Context, d *dependency.Dependency) { go d.Do(ctx, hang) }, ok},
+		"a token": {limited, func(ctx context.Context, d *dependency.Dependency) { _ = d.Do(ctx, ok) }, ok},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestEveryWaitEndsWithTheCaller(t *testing.T) {
 func TestTheBreakerOpensLooksAgainAndCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen records
-		d, err := depend.New(seen.options()).Add("db", depend.Policy{})
+		d, err := dependency.New(seen.options()).Add("db", dependency.Policy{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,25 +174,25 @@ func TestTheBreakerOpensLooksAgainAndCloses(t *testing.T) {
 		call := func(err error) error {
 			return d.Do(t.Context(), func(context.Context) error { calls++; return err })
 		}
-		for range depend.DefaultFailures {
+		for range dependency.DefaultFailures {
 			_ = call(errDown)
 		}
-		if err := call(nil); !errors.Is(err, depend.ErrOpen) || fault.Of(err) != fault.KindDependency || calls != depend.DefaultFailures {
-			t.Errorf("want a refusal after %d failures, have %v after %d calls", depend.DefaultFailures, err, calls)
+		if err := call(nil); !errors.Is(err, dependency.ErrOpen) || fault.Of(err) != fault.KindDependency || calls != dependency.DefaultFailures {
+			t.Errorf("want a refusal after %d failures, have %v after %d calls", dependency.DefaultFailures, err, calls)
 		}
 		for range 2 {
-			<-time.After(depend.DefaultCooldown + time.Millisecond)
+			<-time.After(dependency.DefaultCooldown + time.Millisecond)
 			_ = call(errDown) // passes, fails
-			if err := call(nil); !errors.Is(err, depend.ErrOpen) {
+			if err := call(nil); !errors.Is(err, dependency.ErrOpen) {
 				t.Errorf("want it open again, have %v", err)
 			}
 		}
-		<-time.After(depend.DefaultCooldown + time.Millisecond)
+		<-time.After(dependency.DefaultCooldown + time.Millisecond)
 		calls = 0
 		if err := errors.Join(call(nil), call(nil)); err != nil || calls != 2 {
 			t.Errorf("want it closed, have %v after %d of 2 calls", err, calls)
 		}
-		want := []depend.Breaker{depend.Open, depend.HalfOpen, depend.Open, depend.HalfOpen, depend.Open, depend.HalfOpen, depend.Closed}
+		want := []dependency.Breaker{dependency.Open, dependency.HalfOpen, dependency.Open, dependency.HalfOpen, dependency.Open, dependency.HalfOpen, dependency.Closed}
 		if !slices.Equal(seen.breakers, want) {
 			t.Errorf("want the observer told of %v, have %v", want, seen.breakers)
 		}
@@ -200,7 +200,7 @@ func TestTheBreakerOpensLooksAgainAndCloses(t *testing.T) {
 			!strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[0], "dependency=db error=boom") || !strings.Contains(lines[1], "down=15.003s") {
 			t.Errorf("want one line when it opens and one when it closes, have\n%s", &seen.text)
 		}
-		if n := len(seen.tries); n != 12 || !errors.Is(seen.tries[5], depend.ErrOpen) || seen.tries[11] != nil {
+		if n := len(seen.tries); n != 12 || !errors.Is(seen.tries[5], dependency.ErrOpen) || seen.tries[11] != nil {
 			t.Errorf("want the observer told of 9 tries and 3 refusals, have %v", seen.tries)
 		}
 	})
@@ -208,14 +208,14 @@ func TestTheBreakerOpensLooksAgainAndCloses(t *testing.T) {
 
 func TestWhileTheBreakerIsHalfOpenOneTryPasses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := add(t, depend.Policy{Failures: 1})
+		d := add(t, dependency.Policy{Failures: 1})
 		_ = d.Do(t.Context(), down)
-		<-time.After(depend.DefaultCooldown + time.Millisecond)
+		<-time.After(dependency.DefaultCooldown + time.Millisecond)
 		ctx, cancel := context.WithCancel(t.Context())
 		probe := make(chan error)
 		go func() { probe <- d.Do(ctx, hang) }()
 		synctest.Wait()
-		if err := d.Do(t.Context(), ok); !errors.Is(err, depend.ErrOpen) {
+		if err := d.Do(t.Context(), ok); !errors.Is(err, dependency.ErrOpen) {
 			t.Errorf("want the second refused, have %v", err)
 		}
 		if n := d.Health().InFlight; n != 1 {
@@ -231,13 +231,13 @@ func TestWhileTheBreakerIsHalfOpenOneTryPasses(t *testing.T) {
 
 func TestTheBreakerOpensWhenHalfOfManyFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := add(t, depend.Policy{})
+		d := add(t, dependency.Policy{})
 		for i := range 30 {
 			fn := ok
 			if i%2 == 0 {
 				fn = down
 			}
-			if errors.Is(d.Do(t.Context(), fn), depend.ErrOpen) {
+			if errors.Is(d.Do(t.Context(), fn), dependency.ErrOpen) {
 				if i < 19 || i > 21 {
 					t.Errorf("want it open after 20 calls, have it after %d", i)
 				}
@@ -251,12 +251,12 @@ func TestTheBreakerOpensWhenHalfOfManyFail(t *testing.T) {
 
 func TestTheBreakerOpensForASlowCallerOfABlackHole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, attempt := range []time.Duration{time.Second, depend.DefaultAttempt, time.Minute} {
-			d := add(t, depend.Policy{Attempt: attempt, Total: time.Hour})
-			for range depend.DefaultFailures {
+		for _, attempt := range []time.Duration{time.Second, dependency.DefaultAttempt, time.Minute} {
+			d := add(t, dependency.Policy{Attempt: attempt, Total: time.Hour})
+			for range dependency.DefaultFailures {
 				_ = d.Do(t.Context(), hang)
 			}
-			if err := d.Do(t.Context(), hang); !errors.Is(err, depend.ErrOpen) {
+			if err := d.Do(t.Context(), hang); !errors.Is(err, dependency.ErrOpen) {
 				t.Errorf("timeouts of %v: want it open, have %v", attempt, err)
 			}
 		}
@@ -264,19 +264,19 @@ func TestTheBreakerOpensForASlowCallerOfABlackHole(t *testing.T) {
 }
 
 func TestACancelledCallerIsNoFailure(t *testing.T) {
-	d := add(t, depend.Policy{Failures: 1})
+	d := add(t, dependency.Policy{Failures: 1})
 	for range 10 {
 		ctx, cancel := context.WithCancel(t.Context())
 		_ = d.Do(ctx, func(context.Context) error { cancel(); return syscall.ECONNRESET })
 	}
-	if h := d.Health(); h.Breaker != depend.Closed || h.Failures != 0 {
+	if h := d.Health(); h.Breaker != dependency.Closed || h.Failures != 0 {
 		t.Errorf("have %+v", h)
 	}
 }
 
 func TestTheBulkheadBoundsCallsAtOnceAndTheWaitForAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := add(t, depend.Policy{Concurrent: 2, Attempt: 10 * time.Second})
+		d := add(t, dependency.Policy{Concurrent: 2, Attempt: 10 * time.Second})
 		var now, most atomic.Int32
 		fn := func(context.Context) error {
 			most.Store(max(most.Load(), now.Add(1)))
@@ -298,13 +298,13 @@ func TestTheBulkheadBoundsCallsAtOnceAndTheWaitForAPlace(t *testing.T) {
 		close(errs)
 		busy := 0
 		for err := range errs {
-			if errors.Is(err, depend.ErrBusy) && fault.Of(err) == fault.KindDependency {
+			if errors.Is(err, dependency.ErrBusy) && fault.Of(err) == fault.KindDependency {
 				busy++
 			} else if err != nil {
 				t.Error(err)
 			}
 		}
-		if busy != 2 || most.Load() != 2 || d.Health().InFlight != 0 || d.Health().State != depend.Up {
+		if busy != 2 || most.Load() != 2 || d.Health().InFlight != 0 || d.Health().State != dependency.Up {
 			t.Errorf("want 2 refused, 2 at once, none left and nobody blamed, have %d, %d, %+v", busy, most.Load(), d.Health())
 		}
 	})
@@ -312,7 +312,7 @@ func TestTheBulkheadBoundsCallsAtOnceAndTheWaitForAPlace(t *testing.T) {
 
 func TestTheRateHoldsAndWhoWouldWaitTooLongIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := add(t, depend.Policy{Rate: 10, Burst: 5})
+		d := add(t, dependency.Policy{Rate: 10, Burst: 5})
 		began, passed := time.Now(), 0
 		for time.Since(began) < 10*time.Second {
 			if d.Do(t.Context(), ok) == nil {
@@ -322,17 +322,17 @@ func TestTheRateHoldsAndWhoWouldWaitTooLongIsRefused(t *testing.T) {
 		if passed < 100 || passed > 106 {
 			t.Errorf("want 10 a second and a burst of 5, have %d in 10 s", passed)
 		}
-		slow := add(t, depend.Policy{Rate: 0.1, Burst: 1})
+		slow := add(t, dependency.Policy{Rate: 0.1, Burst: 1})
 		_ = slow.Do(t.Context(), ok)
 		began = time.Now()
-		if err := slow.Do(t.Context(), ok); !errors.Is(err, depend.ErrRate) || time.Since(began) != 0 {
+		if err := slow.Do(t.Context(), ok); !errors.Is(err, dependency.ErrRate) || time.Since(began) != 0 {
 			t.Errorf("want a refusal at once, have %v after %v", err, time.Since(began))
 		}
 	})
 }
 
 func TestAPanicGivesThePlaceBack(t *testing.T) {
-	d := add(t, depend.Policy{Concurrent: 1})
+	d := add(t, dependency.Policy{Concurrent: 1})
 	for range 3 {
 		err := fault.Recover("", func() error { return d.Do(t.Context(), func(context.Context) error { panic(errBoom) }) })
 		if fault.Of(err) != fault.KindPanic {
@@ -347,8 +347,8 @@ func TestAPanicGivesThePlaceBack(t *testing.T) {
 // When the breaker opens between two tries the caller hears of both.
 func TestARetryThatIsRefusedTellsTheFailureToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		err := add(t, depend.Policy{Failures: 1}).Do(t.Context(), func(context.Context) error { return depend.Safe(errDown) })
-		if !errors.Is(err, errBoom) || !errors.Is(err, depend.ErrOpen) || !strings.HasPrefix(err.Error(), "dependency: db: tried once: boom; then its breaker") {
+		err := add(t, dependency.Policy{Failures: 1}).Do(t.Context(), func(context.Context) error { return dependency.Safe(errDown) })
+		if !errors.Is(err, errBoom) || !errors.Is(err, dependency.ErrOpen) || !strings.HasPrefix(err.Error(), "dependency: db: tried once: boom; then its breaker") {
 			t.Errorf("have %v", err)
 		}
 	})
@@ -361,19 +361,19 @@ func TestALostAnswerIsAFailureAfterTheCall(t *testing.T) {
 		calls  int
 		want   error // in the tree; nil: the call succeeds at the second try
 	}{
-		"done, and who knows":       {nil, 1, depend.ErrLost},
-		"an answer":                 {sql.ErrNoRows, 1, depend.ErrLost},
-		"an answer, safe to repeat": {depend.Safe(sql.ErrNoRows), 2, sql.ErrNoRows},
-		"a failure of its own":      {depend.Failure(errBoom), 1, errBoom},
+		"done, and who knows":       {nil, 1, dependency.ErrLost},
+		"an answer":                 {sql.ErrNoRows, 1, dependency.ErrLost},
+		"an answer, safe to repeat": {dependency.Safe(sql.ErrNoRows), 2, sql.ErrNoRows},
+		"a failure of its own":      {dependency.Failure(errBoom), 1, errBoom},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lost := 0
-			d, err := depend.New(depend.Options{Fault: func(context.Context, string) error {
+			d, err := dependency.New(dependency.Options{Fault: func(context.Context, string) error {
 				if lost++; lost == 1 {
-					return fmt.Errorf("%w: ordered", depend.ErrLost)
+					return fmt.Errorf("%w: ordered", dependency.ErrLost)
 				}
 				return nil
-			}}).Add("bank", depend.Policy{Pause: time.Millisecond})
+			}}).Add("bank", dependency.Policy{Pause: time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -382,7 +382,7 @@ func TestALostAnswerIsAFailureAfterTheCall(t *testing.T) {
 			if !errors.Is(err, c.want) || calls != c.calls {
 				t.Errorf("want %v after %d calls, have %v after %d", c.want, c.calls, err, calls)
 			}
-			if c.want == depend.ErrLost && (fault.Of(err) != fault.KindDependency || !errors.Is(err, context.DeadlineExceeded)) {
+			if c.want == dependency.ErrLost && (fault.Of(err) != fault.KindDependency || !errors.Is(err, context.DeadlineExceeded)) {
 				t.Errorf("want a dependency's timeout, have %v", err)
 			}
 			if h := d.Health(); h.Failures != 1 {
@@ -395,14 +395,14 @@ func TestALostAnswerIsAFailureAfterTheCall(t *testing.T) {
 func TestAFaultTakesThePlaceOfATryAndIsTriedAgain(t *testing.T) {
 	broken, ordered := errors.New("injected"), 2
 	var points []string
-	r := depend.New(depend.Options{Fault: func(_ context.Context, point string) error {
+	r := dependency.New(dependency.Options{Fault: func(_ context.Context, point string) error {
 		points = append(points, point)
 		if ordered--; ordered >= 0 {
 			return broken
 		}
 		return nil
 	}})
-	d, err := r.Add("orders", depend.Policy{Tries: 3, Pause: time.Millisecond})
+	d, err := r.Add("orders", dependency.Policy{Tries: 3, Pause: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
