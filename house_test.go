@@ -25,7 +25,7 @@ const module = "example.com/base-app/"
 
 // floors says who may import whom: only packages of a lower floor. Leaves of floor 0 know nothing of ours.
 var floors = map[string]int{
-	"pkg/worker": 0, "pkg/stack": 0, "pkg/completion": 0, "internal/faultserver": 0,,
+	"pkg/worker": 0, "pkg/stack": 0, "pkg/completion": 0, "internal/faultserver": 0,
 	"pkg/fault": 1, "docker/listener": 1,
 	"pkg/config": 2, "pkg/logging": 2, "pkg/zmq": 2, "pkg/event": 2, "pkg/dependency": 2,
 	"pkg/lifecycle": 3, "pkg/nanny": 3,
