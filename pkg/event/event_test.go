@@ -3,6 +3,7 @@ package event_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"testing"
@@ -16,11 +17,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func full() event.Event {
 	return event.Event{ID: "a-1", Sequence: 1 << 40, Time: time.Unix(1700000000, 42).UTC(), RequestID: "r", Delivery: 2,
-		TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Baggage: "k=v", Receipt: []byte{1, 0}, Body: []byte(`{"a":1}`)}
+		TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Baggage: "k=v", Receipt: []byte{1, 0}, Body: []byte(`{"a":1}`),
+		Type: "order.created", Source: "/shops/7", Occurred: time.Unix(1600000000, 1).UTC()}
 }
 
 func TestAnEventSurvivesTheWire(t *testing.T) {
-	for _, want := range []event.Event{full(), {ID: "x"}} {
+	rich := full()
+	rich.Attributes = map[string]string{"subject": "tea", "empty": ""}
+	for _, want := range []event.Event{full(), rich, {ID: "x"}} {
 		have, err := event.Decode(want.Append(nil))
 		if err != nil || !reflect.DeepEqual(have, want) {
 			t.Errorf("want %+v, have %+v, %v", want, have, err)
@@ -52,6 +56,12 @@ func TestWhatIsNoEventIsRefused(t *testing.T) {
 		"id with a dot":        {0x0a, 3, 'a', '.', 'b'},
 		"length beyond end":    {0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f},
 		"field number zero":    {0x02, 0},
+		"type with a newline":  append(bytes.Clone(whole), 0x5a, 1, '\n'),
+		"type not UTF-8":       append(bytes.Clone(whole), 0x5a, 1, 0xff),
+		"type a number":        append(bytes.Clone(whole), 0x58, 1),
+		"attribute unnamed":    append(bytes.Clone(whole), 0x6a, 3, 0x12, 1, 'v'),
+		"attribute in capital": append(bytes.Clone(whole), 0x6a, 3, 0x0a, 1, 'A'),
+		"attribute cut":        append(bytes.Clone(whole), 0x6a, 2, 0x0a, 9),
 		"delivery over 32 bit": append(bytes.Clone(whole), 0x38, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
 	} {
 		if have, err := event.Decode(wire); err == nil {
@@ -75,6 +85,35 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+func TestTheBoundsOfAnEnvelope(t *testing.T) {
+	attributes := func(n, size int) map[string]string {
+		list := map[string]string{}
+		for i := range n {
+			list[fmt.Sprintf("a%d", i)] = strings.Repeat("v", size)
+		}
+		return list
+	}
+	for name, c := range map[string]struct {
+		e  event.Event
+		ok bool
+	}{
+		"longest type":         {event.Event{Type: strings.Repeat("t", event.MaxType)}, true},
+		"type too long":        {event.Event{Type: strings.Repeat("t", event.MaxType+1)}, false},
+		"longest source":       {event.Event{Source: strings.Repeat("s", event.MaxSource)}, true},
+		"source too long":      {event.Event{Source: strings.Repeat("s", event.MaxSource+1)}, false},
+		"most attributes":      {event.Event{Attributes: attributes(event.MaxAttributes, 1)}, true},
+		"too many attributes":  {event.Event{Attributes: attributes(event.MaxAttributes+1, 1)}, false},
+		"attributes too large": {event.Event{Attributes: attributes(2, event.MaxAttributeBytes/2)}, false},
+		"name too long":        {event.Event{Attributes: map[string]string{strings.Repeat("n", event.MaxAttributeName+1): ""}}, false},
+	} {
+		c.e.ID = "x"
+		err := c.e.Check()
+		if _, decoded := event.Decode(c.e.Append(nil)); (err == nil) != c.ok || (decoded == nil) != c.ok {
+			t.Errorf("%s: want ok %v, have %v and, decoded, %v", name, c.ok, err, decoded)
+		}
+	}
+}
+
 func TestAppendDoesNotAllocate(t *testing.T) {
 	e, buf := full(), make([]byte, 0, 1024)
 	if n := testing.AllocsPerRun(100, func() { buf = e.Append(buf[:0]) }); n > 0 {
@@ -91,7 +130,8 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		two, err := event.Decode(one.Append(nil))
-		if err != nil || one.ID != two.ID || one.Sequence != two.Sequence || !bytes.Equal(one.Body, two.Body) || !one.Time.Equal(two.Time) {
+		if err != nil || one.ID != two.ID || one.Sequence != two.Sequence || !bytes.Equal(one.Body, two.Body) || !one.Time.Equal(two.Time) ||
+			one.Type != two.Type || one.Source != two.Source || !one.Occurred.Equal(two.Occurred) || !maps.Equal(one.Attributes, two.Attributes) {
 			t.Errorf("want the same event again, have %+v and %+v, %v", one, two, err)
 		}
 	})
@@ -99,10 +139,11 @@ func FuzzDecode(f *testing.F) {
 
 // What Check lets pass is what Decode reads: else an event could be accepted and then be unreadable for ever.
 func FuzzCheckAgreesWithDecode(f *testing.F) {
-	f.Add("a", "r", "", "k=v")
-	f.Add("a", "\xff", "00-x", "\x00")
-	f.Fuzz(func(t *testing.T, id, request, trace, baggage string) {
-		e := event.Event{ID: id, RequestID: request, TraceParent: trace, Baggage: baggage}
+	f.Add("a", "r", "", "k=v", "t", "s", "n", "v")
+	f.Add("a", "\xff", "00-x", "\x00", "\n", "\xff", "N", "\x00")
+	f.Fuzz(func(t *testing.T, id, request, trace, baggage, kind, source, name, value string) {
+		e := event.Event{ID: id, RequestID: request, TraceParent: trace, Baggage: baggage, Type: kind, Source: source,
+			Attributes: map[string]string{name: value}}
 		_, err := event.Decode(e.Append(nil))
 		if good := e.Check() == nil; good != (err == nil) {
 			t.Errorf("Check says good %v, Decode says %v: %+v", good, err, e)
