@@ -37,7 +37,8 @@ var floors = map[string]int{
 	"pkg/schedule":  5,
 	"pkg/alert":     5, // it calls through pkg/web
 	"pkg/base":      6,
-	"app":           7, "docker/e2e/stubborn": 7, "cmd/monitor": 7, "examples/naughty": 7,
+	"pkg/pipeline":  7,
+	"app":           8, "internal/testapp": 8, "docker/e2e/stubborn": 7, "cmd/monitor": 7, "examples/naughty": 7,
 	"examples/demo/service1": 7, "examples/demo/service2": 7, "examples/demo/load": 7,
 }
 
@@ -230,15 +231,15 @@ func TestTheDocsPointToWhatExists(t *testing.T) {
 			}
 		}
 		for _, m := range regexp.MustCompile("`([a-z0-9-]+\\.txtar)`").FindAllStringSubmatch(text, -1) {
-			if _, err := os.Stat(filepath.Join("app/testdata/script", m[1])); err != nil {
+			if _, err := os.Stat(filepath.Join("internal/testapp/testdata/script", m[1])); err != nil {
 				t.Errorf("%s names the script %s, which is not there", p, m[1])
 			}
 		}
 	}
-	scripts, _ := filepath.Glob("app/testdata/script/*.txtar")
+	scripts, _ := filepath.Glob("internal/testapp/testdata/script/*.txtar")
 	failures := read(t, "docs/failures.md")
 	for _, s := range scripts {
-		if name := filepath.Base(s); !slices.Contains([]string{"command.txtar", "events.txtar"}, name) && !strings.Contains(failures, "`"+name+"`") {
+		if name := filepath.Base(s); !slices.Contains([]string{"command.txtar", "events.txtar", "mistakes.txtar"}, name) && !strings.Contains(failures, "`"+name+"`") {
 			t.Errorf("docs/failures.md doesn't name %s: which failure does it prove?", name)
 		}
 	}

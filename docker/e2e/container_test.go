@@ -167,7 +167,7 @@ func TestLogLinesAreWholeAndNeitherLostNorDoubled(t *testing.T) {
 		go func() {
 			bad := 0
 			for i := hand; i < events; i += 8 {
-				if status, _ := s.request("POST", "/events", fmt.Sprintf(`{"id":"line-%d"}`, i)); status != 202 {
+				if status, _ := s.request("POST", "/events", fmt.Sprintf(`{"type":"order.created","id":"line-%d"}`, i)); status != 202 {
 					bad++
 				}
 			}
@@ -184,7 +184,7 @@ func TestLogLinesAreWholeAndNeitherLostNorDoubled(t *testing.T) {
 			t.Errorf("%d posts were refused", bad)
 		}
 	}
-	s.awaitLog(`"event handled"`, events+1)
+	s.awaitLog(`"order created"`, events)
 	supervisor := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (INFO|WARN|CRIT) `)
 	count, longest := map[string]int{}, 0
 	var lines []string
@@ -197,7 +197,7 @@ func TestLogLinesAreWholeAndNeitherLostNorDoubled(t *testing.T) {
 			lines = append(lines, line)
 		case json.Unmarshal([]byte(line), &record) != nil:
 			t.Errorf("no whole record: %s", line)
-		case record["msg"] == "event handled":
+		case record["msg"] == "order created":
 			count[fmt.Sprint(record["id"])]++
 		}
 	}

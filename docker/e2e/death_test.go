@@ -56,7 +56,7 @@ func TestAKilledAppIsBackInMillisecondsAndTellsWhy(t *testing.T) {
 func (s *stack) processQuickly(id string) {
 	s.t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		s.request("POST", "/events", `{"id":"`+id+`"}`)
+		s.request("POST", "/events", `{"type":"order.created","id":"`+id+`"}`)
 		if _, text := s.request("GET", "/events/"+id, ""); strings.Contains(text, `"processed"`) {
 			return
 		}
@@ -195,7 +195,7 @@ func (s *stack) postUntilItIsGone(name string) <-chan []string {
 		var ids []string
 		for i := 0; ; i++ {
 			id := fmt.Sprintf("%s-%d", name, i)
-			status, _ := s.request("POST", "/events", `{"id":"`+id+`"}`)
+			status, _ := s.request("POST", "/events", `{"type":"order.created","id":"`+id+`"}`)
 			if status != http.StatusAccepted {
 				break
 			}

@@ -28,7 +28,7 @@ const (
 	patience = 90 * time.Second
 	// commandTime bounds one command; the longest is a stop with its grace.
 	commandTime = 2 * time.Minute
-	// The two images under test.
+	// The two images under test: of the small fork that all tests of the template drive, and of one that doesn't end.
 	image, stubborn = "base-app:e2e", "base-app:e2e-stubborn"
 )
 
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("no Docker engine answers, and these tests need one")
 		os.Exit(1)
 	}
-	for image, pkg := range map[string]string{image: "./app", stubborn: "./docker/e2e/stubborn"} {
+	for image, pkg := range map[string]string{image: "./internal/testapp", stubborn: "./docker/e2e/stubborn"} {
 		cmd := exec.Command("docker", "build", "-q", "--build-arg", "PACKAGE="+pkg, "--build-arg", "VERSION=e2e", "-t", image, root)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			fmt.Printf("the image can't be built: %v\n%s", err, out)
@@ -193,7 +193,7 @@ func (s *stack) request(method, path, body string) (int, string) {
 // process posts an event, again and again until it is accepted, and waits until it is processed.
 func (s *stack) process(id string) {
 	s.t.Helper()
-	s.until("event "+id+" accepted", func() bool { status, _ := s.request("POST", "/events", `{"id":"`+id+`"}`); return status == 202 })
+	s.until("event "+id+" accepted", func() bool { status, _ := s.request("POST", "/events", `{"type":"order.created","id":"`+id+`"}`); return status == 202 })
 	s.until("event "+id+" processed", func() bool {
 		_, text := s.request("GET", "/events/"+id, "")
 		return strings.Contains(text, `"processed"`)

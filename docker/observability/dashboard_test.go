@@ -114,14 +114,14 @@ func TestWhatTheDashboardAndTheRulesNameIsExported(t *testing.T) {
 	app := start(t, dir, "app", "METRICS_ADDR=127.0.0.1:0", "GOMEMLIMIT=1GiB", "QUEUE_MAX_DELIVERIES=1",
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=none") // nobody is there: it shows what was dropped
 	caller := start(t, dir, "service1", "METRICS_ADDR=127.0.0.1:0", "APP_SERVICE2_URL=http://127.0.0.1:1")
-	app.post(t, `{"hello":"world"}`)
+	app.post(t, `{"type":"order.created"}`)
 	for range 10 { // the breaker opens
 		caller.get(t, "/")
 	}
 	caller.get(t, "/honeypot/")
 	app.stop(t)
 	app = start(t, dir, "app", "METRICS_ADDR=127.0.0.1:0", "GOMEMLIMIT=1GiB", "DATA_DIR="+app.data, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_METRICS_EXPORTER=none")
-	app.post(t, `{"hello":"again"}`)
+	app.post(t, `{"type":"order.created"}`)
 
 	var wanted []string
 	for _, r := range rules(t) {

@@ -219,7 +219,7 @@ func TestOneFailingEventIsFollowedFromTheAlertToTheMetricTheLogLineTheTraceAndTh
 	nothing := func() string { return "no value" }
 	eventually(t, "the app and Alertmanager are asked", has(`count(up == 1) == 2`), nothing)
 	eventually(t, "events are in the indicators", func() bool {
-		app.post(t, `{"hello":"world"}`)
+		app.post(t, `{"type":"order.created"}`)
 		return has(`slo:all:rate5m{slo="events"} > 0 and on () (slo:all:rate5m{slo="availability"} > 0) and on () slo:errors:ratio_rate3d{slo="freshness"} == 0`)()
 	}, nothing)
 	if have := p.values(t, `slo:errors:ratio_rate1h{slo=~"events|availability"} > 0`); len(have) > 0 {
@@ -228,7 +228,7 @@ func TestOneFailingEventIsFollowedFromTheAlertToTheMetricTheLogLineTheTraceAndTh
 
 	// One event fails for good.
 	app.ctl(t, "chaos", "start", "handler", "panic", "--force", "--for", "10m", "--reason", "what does an alert look like?")
-	app.post(t, `{"id":"unlucky"}`)
+	app.post(t, `{"type":"order.created","id":"unlucky"}`)
 
 	// The alert, and whom it is told.
 	eventually(t, "the alert fires", has(`ALERTS{alertname="DeadLetters", alertstate="firing", severity="ticket"}`), nothing)

@@ -37,8 +37,8 @@ func TestMain(m *testing.M) {
 }
 
 var build = sync.OnceValue(func() error {
-	for _, c := range []struct{ module, pkg string }{{root, "./app"}, {root + "/examples/demo", "./service1"}} {
-		cmd := exec.Command("go", "build", "-o", folder, c.pkg)
+	for _, c := range []struct{ module, pkg, name string }{{root, "./internal/testapp", "app"}, {root + "/examples/demo", "./service1", "service1"}} {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(folder, c.name), c.pkg)
 		cmd.Dir = c.module
 		if text, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("go build: %w\n%s", err, text)

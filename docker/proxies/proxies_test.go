@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 
 var build = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(programs, "app")
-	out, err := exec.Command("go", "build", "-o", path, root+"/app").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", path, root+"/internal/testapp").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}

@@ -45,7 +45,7 @@ func (r *replica) start(t *testing.T) {
 	}
 	cmd := exec.Command(path)
 	cmd.Dir = r.folder
-	cmd.Env = append(os.Environ(), "WEB_ADDR="+r.addr, "WEB_RATE=0", "WEB_TRUSTED_PROXIES=127.0.0.1/32", "APP_SAMPLE_EVENT=false", "SYSLOG_ADDRESS=off",
+	cmd.Env = append(os.Environ(), "WEB_ADDR="+r.addr, "WEB_RATE=0", "WEB_TRUSTED_PROXIES=127.0.0.1/32", "SYSLOG_ADDRESS=off",
 		"DRAIN_DELAY="+drainDelay(t))
 	r.runs++
 	r.process = start(t, cmd, filepath.Join(r.folder, fmt.Sprintf("log-%d", r.runs)), os.Getuid())
@@ -120,7 +120,7 @@ func post(c *http.Client, url, id string, keyed bool) (int, error) {
 	if keyed {
 		headers = []string{"Idempotency-Key", id}
 	}
-	status, _, text, err := ask(c, http.MethodPost, url+"/events", `{"id":"`+id+`"}`, headers...)
+	status, _, text, err := ask(c, http.MethodPost, url+"/events", `{"type":"order.created","id":"`+id+`"}`, headers...)
 	if err == nil && status == http.StatusAccepted && !strings.Contains(string(text), `"id":"`+id+`"`) {
 		return status, fmt.Errorf("202 for another event: %s", text)
 	}

@@ -211,7 +211,7 @@ func TestABackupWaitsForTheQueueOfAnAppThatStarts(t *testing.T) {
 		code int
 		said string
 	}{
-		{"it is opened", func(rt *Runtime) error { _, err := rt.OpenQueue(1); return err }, 0, "0 events that wait"},
+		{"it is opened", func(rt *Runtime) error { _, err := rt.OpenQueue(1, 0); return err }, 0, "0 events that wait"},
 		{"the app ends", func(rt *Runtime) error { rt.Stop(nil); return nil }, 1, "the queue is not open yet"},
 	} {
 		vars := []string{"DATA_DIR=" + t.TempDir()}

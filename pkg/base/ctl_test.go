@@ -23,7 +23,7 @@ func TestThePartsOfTheHealthAreSortedAndReadable(t *testing.T) {
 				rt.Check(name, func() (any, error) { return map[string]int{"n": 7}, nil })
 			}
 		}
-		q, err := rt.OpenQueue(1)
+		q, err := rt.OpenQueue(1, 0)
 		if err != nil {
 			return err
 		}

@@ -29,7 +29,7 @@ func TestTheMonitorIsToldThatTheQueueIsOpened(t *testing.T) {
 	go func() {
 		ended <- callTo(t, logs, func(rt *Runtime) error {
 			runtimes <- rt
-			_, err := rt.OpenQueue(1)
+			_, err := rt.OpenQueue(1, 0)
 			return err
 		}, []string{"HEARTBEAT_ADDR=" + addr, "HEARTBEAT_EVERY=10ms", "QUEUE_URL=nats://127.0.0.1:1", "DATA_DIR=" + t.TempDir()})
 	}()
@@ -51,7 +51,7 @@ func TestTheMonitorIsToldThatTheQueueIsOpened(t *testing.T) {
 
 func TestOnceTheQueueIsOpenTheStartHasItsOwnTime(t *testing.T) {
 	run := func(rt *Runtime) error {
-		if _, err := rt.OpenQueue(1); err != nil {
+		if _, err := rt.OpenQueue(1, 0); err != nil {
 			return err
 		}
 		if p := rt.phase(); p != heartbeat.Starting {

@@ -30,11 +30,11 @@ const queuePart = "queue"
 // OpenQueue opens the queue that the QUEUE_ settings name, with inFlight events at most on their way through the
 // workers. It gets a part in the health, the commands of `app ctl queue`, and is closed at shutdown, when the workers
 // have ended. It waits for a cluster, until the shutdown at most.
-func (rt *Runtime) OpenQueue(inFlight int) (*Events, error) {
+func (rt *Runtime) OpenQueue(inFlight, maxDeliveries int) (*Events, error) {
 	s := &rt.Settings.Queue
 	defer rt.opens(0)
 	q, err := queue.Open(rt.Context(), queue.Options{Dir: queueDir(rt.Settings), URL: s.URL, Credentials: s.Credentials,
-		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log, Opening: rt.opens, Fault: rt.queueFault})
+		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: maxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log, Opening: rt.opens, Fault: rt.queueFault})
 	if err != nil {
 		return nil, err
 	}

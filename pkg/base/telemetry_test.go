@@ -59,7 +59,7 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 	logs := &lockedText{}
 	var text string
 	run := func(rt *Runtime) error {
-		q, err := rt.OpenQueue(1)
+		q, err := rt.OpenQueue(1, 0)
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func TestWhatIsNotKnownOfTheQueueIsNotMeasured(t *testing.T) {
 	var failed, well, closed map[string]float64
 	code, out, _ := call(t, func(rt *Runtime) error {
 		rt.OnStop("look", time.Second, func(ctx context.Context) error { closed = measured(rt, ctx); return nil })
-		q, err := rt.OpenQueue(1)
+		q, err := rt.OpenQueue(1, 0)
 		if err != nil {
 			return err
 		}

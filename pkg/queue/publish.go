@@ -253,7 +253,8 @@ func (q *Queue) acceptTogether(group []*publication) error {
 				continue
 			}
 			first[e.ID] = e
-			stored := event.Event{ID: e.ID, Time: now, RequestID: e.RequestID, TraceParent: e.TraceParent, Baggage: e.Baggage, Body: e.Body}
+			stored := *e // whatever the sender said; place, time and deliveries are the queue's
+			stored.Sequence, stored.Time, stored.Delivery, stored.Receipt = 0, now, 0, nil
 			fresh = append(fresh, &nats.Msg{Subject: subjectOf(streamEvents, e.ID), Header: nats.Header{"Nats-Msg-Id": {e.ID}}, Data: stored.Append(nil)})
 		}
 	}
