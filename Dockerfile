@@ -14,6 +14,7 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     cd docker/supercronic && go build -trimpath -ldflags '-s -w' -o /out/supercronic github.com/aptible/supercronic
 COPY app app
 COPY cmd cmd
+COPY internal internal
 COPY pkg pkg
 COPY docker/listener docker/listener
 COPY docker/e2e/stubborn docker/e2e/stubborn

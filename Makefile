@@ -9,6 +9,8 @@ LDFLAGS  = -s -w -X $(BASE).version=$(VERSION) -X $(BASE).commit=$(COMMIT)
 TOOLS    = -modfile=.ci/tools/go.mod
 # So have the tests with Toxiproxy.
 FAULTS   = pkg/web/toxitest
+# The tests in the files with the build tag long.
+LONG     = $(shell sed -n 's/^func \(Test[A-Za-z0-9]*\).*/\1/p' $$(grep -l '^//go:build long' internal/testapp/*_test.go) | paste -sd '|' -)
 COMPOSE  = VERSION='$(VERSION)' COMMIT='$(COMMIT)' docker compose
 
 .DEFAULT_GOAL := help
@@ -24,6 +26,12 @@ build: ## build static, stripped binaries: bin/app, bin/monitor
 
 test: ## all tests, with the race detector, in random order
 	$(GO) test -race -shuffle=on ./...
+
+long: ## what drives the real program for minutes: kills, signals, a log that nobody reads, services that hang; 6 minutes
+	$(GO) test -race -tags long -count=1 -shuffle=on -timeout 30m -run '^($(LONG))$$' ./internal/testapp
+
+fork-test: ## make a fork with ten ordinary changes, and show that it builds and passes; it compiles everything once more, 6 minutes
+	$(GO) test -tags fork -count=1 -v -timeout 30m ./internal/forktest
 
 cluster: ## test the files for several machines: compose overlays, manifests, NATS; it fetches modules of its own
 	cd docker/cluster && $(GO) test -count=1 -shuffle=on ./...
@@ -52,9 +60,9 @@ fuzz: ## fuzz each parser for 30 s
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted, run gofmt -w:"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./docker/...
+	$(GO) vet -tags e2e,long,fork ./docker/... ./internal/...
 	$(GO) tool $(TOOLS) staticcheck ./...
-	$(GO) tool $(TOOLS) staticcheck -tags e2e ./docker/...
+	$(GO) tool $(TOOLS) staticcheck -tags e2e,long,fork ./docker/... ./internal/...
 	cd docker/cluster && $(GO) vet ./... && $(GO) tool -modfile=../../.ci/tools/go.mod staticcheck ./...
 	cd docker/observability && $(GO) vet ./... && $(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod staticcheck ./...
 	cd examples/demo && $(GO) vet ./... && $(GO) tool -modfile=../../.ci/tools/go.mod staticcheck ./...
@@ -93,4 +101,4 @@ docs: ## generate docs/settings.md and docs/metrics.md
 clean: ## remove what the other targets made
 	rm -rf bin cover.out
 
-.PHONY: help run build test cluster faults observability-test collector observability demo bench fuzz lint up down logs shell image e2e cover docs clean
+.PHONY: help run build test long fork-test cluster faults observability-test collector observability demo bench fuzz lint up down logs shell image e2e cover docs clean
