@@ -73,6 +73,7 @@ func runBroken(rt *base.Runtime, _ *config) error {
 			return ctx.Err()
 		}
 		if bytes.Contains(e.Body, []byte("handler takes its time")) {
+			rt.Log.Info("the handler takes its time")
 			select {
 			case <-time.After(2 * time.Second):
 			case <-ctx.Done():
