@@ -2,8 +2,8 @@ package web
 
 import "strings"
 
-// prefersHTML tells whether the values of Accept rank text/html above JSON, as browsers do. Who ranks both alike, or
-// accepts anything, gets JSON. The grammar is RFC 9110, 12.5.1; what doesn't follow it is passed over.
+// prefersHTML returns whether the values of Accept rank text/html above JSON, as browsers do. A client that ranks both
+// alike, or accepts anything, gets JSON. The grammar is RFC 9110, 12.5.1; elements that don't follow it are ignored.
 func prefersHTML(accept []string) bool {
 	var html, problem, plain quality
 	for _, value := range accept {
@@ -22,8 +22,8 @@ func prefersHTML(accept []string) bool {
 	return html.q > max(problem.q, plain.q)
 }
 
-// quality is what one media type is worth to the client, in thousandths. Of several ranges that match, the one that says
-// most counts.
+// quality returns how much the client wants a media type, in thousandths. If several ranges match, the most specific
+// counts.
 type quality struct{ q, said int }
 
 func (y *quality) consider(name string, q int, media string) {
@@ -96,7 +96,7 @@ func cutOutside(s string, c byte) (before, after string) {
 	return s, ""
 }
 
-// token tells whether s is a token of RFC 9110, 5.6.2.
+// token returns whether s is a token of RFC 9110, 5.6.2.
 func token(s string) bool {
 	for i := range len(s) {
 		c := s[i]

@@ -21,7 +21,7 @@ func TestABucketFillsAndSaysHowItStands(t *testing.T) {
 			ok := true
 			for range n {
 				h = http.Header{}
-				ok = l.take(h, l.bucket(number(1), time.Now()), time.Now())
+				ok = l.allow(h, l.bucket(number(1), time.Now()), time.Now())
 			}
 			return ok, h
 		}
@@ -98,7 +98,7 @@ func BenchmarkLimiter(b *testing.B) {
 		h := http.Header{}
 		for i := 0; pb.Next(); i++ {
 			now := time.Now()
-			l.take(h, l.bucket(number(i%(maxClients/2)), now), now)
+			l.allow(h, l.bucket(number(i%(maxClients/2)), now), now)
 		}
 	})
 }
