@@ -24,21 +24,21 @@ func prefersHTML(accept []string) bool {
 
 // quality returns how much the client wants a media type, in thousandths. If several ranges match, the most specific
 // counts.
-type quality struct{ q, said int }
+type quality struct{ q, specific int }
 
 func (y *quality) consider(name string, q int, media string) {
-	said := 0
+	specific := 0
 	family, _, _ := strings.Cut(media, "/")
 	switch {
 	case strings.EqualFold(name, media):
-		said = 3
+		specific = 3
 	case strings.EqualFold(name, family+"/*"):
-		said = 2
+		specific = 2
 	case name == "*/*":
-		said = 1
+		specific = 1
 	}
-	if said > y.said || said > 0 && said == y.said && q > y.q {
-		y.q, y.said = q, said
+	if specific > y.specific || specific > 0 && specific == y.specific && q > y.q {
+		y.q, y.specific = q, specific
 	}
 }
 

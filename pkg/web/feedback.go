@@ -46,17 +46,17 @@ type Feedback struct {
 // cookie is needed, and another site can't forge a token, since it can't read our page. After a restart old forms are
 // refused. A form can be sent more than once; a rate bounds that, since each one is logged.
 type feedback struct {
-	key  [sha256.Size]byte
-	tell func(context.Context, Feedback)
-	rate *rate.Limiter // of all clients together
-	site *site
+	key     [sha256.Size]byte
+	deliver func(context.Context, Feedback)
+	rate    *rate.Limiter // of all clients together
+	site    *site
 }
 
-func newFeedback(tell func(context.Context, Feedback), s *site) *feedback {
-	if tell == nil {
+func newFeedback(deliver func(context.Context, Feedback), s *site) *feedback {
+	if deliver == nil {
 		return nil
 	}
-	f := &feedback{tell: tell, rate: rate.NewLimiter(feedbackRate, feedbackBurst), site: s}
+	f := &feedback{deliver: deliver, rate: rate.NewLimiter(feedbackRate, feedbackBurst), site: s}
 	_, _ = rand.Read(f.key[:]) // it never fails
 	return f
 }
@@ -109,16 +109,16 @@ func (f *feedback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteProblem(w, r, http.StatusBadRequest, "the form is malformed")
 		return
 	}
-	said := Feedback{ReportID: form.Get("report_id"), RequestID: form.Get("request_id"),
+	sent := Feedback{ReportID: form.Get("report_id"), RequestID: form.Get("request_id"),
 		Comment: form.Get("comment"), Name: form.Get("name"), Email: form.Get("email")}
 	switch {
-	case !f.genuine(form.Get("token"), said.ReportID, said.RequestID, time.Now()):
+	case !f.genuine(form.Get("token"), sent.ReportID, sent.RequestID, time.Now()):
 		WriteProblem(w, r, http.StatusForbidden, "this form is not, or no longer, good: it is an hour old, or the server was restarted")
 		return
-	case said.Comment == "":
+	case sent.Comment == "":
 		WriteProblem(w, r, http.StatusBadRequest, "the comment is empty")
 		return
-	case !fits(said.Comment, maxComment) || !fits(said.Name, maxName) || !fits(said.Email, maxEmail):
+	case !fits(sent.Comment, maxComment) || !fits(sent.Name, maxName) || !fits(sent.Email, maxEmail):
 		WriteProblem(w, r, http.StatusBadRequest, "a field is too long, or not UTF-8")
 		return
 	case !f.rate.Allow():
@@ -126,14 +126,14 @@ func (f *feedback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteProblem(w, r, http.StatusTooManyRequests, "too many people write at once")
 		return
 	}
-	f.tell(r.Context(), said)
+	f.deliver(r.Context(), sent)
 	if prefersHTML(r.Header["Accept"]) {
-		f.site.pages().write(w, http.StatusOK, page{Title: "Thank you", Detail: "What you wrote has reached us.", ReportID: said.ReportID})
+		f.site.pages().write(w, http.StatusOK, page{Title: "Thank you", Detail: "What you wrote has reached us.", ReportID: sent.ReportID})
 		return
 	}
 	WriteJSON(w, r, http.StatusOK, struct {
 		ReportID string `json:"report_id"`
-	}{said.ReportID})
+	}{sent.ReportID})
 }
 
 func fits(s string, most int) bool { return utf8.ValidString(s) && utf8.RuneCountInString(s) <= most }
