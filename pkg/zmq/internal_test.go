@@ -346,7 +346,7 @@ func TestUntaken(t *testing.T) {
 	for _, tc := range []struct{ taken, want int }{
 		{0, 3}, {1, 3}, {2, 2}, {13, 2}, {14, 1}, {322, 1}, {323, 0},
 	} {
-		if have := countMessages(untaken(batch, tc.taken)); have != tc.want {
+		if have := countMessages(unsent(batch, tc.taken)); have != tc.want {
 			t.Errorf("after %d bytes: want %d, have %d", tc.taken, tc.want, have)
 		}
 	}
