@@ -116,8 +116,10 @@ func compare(want, have []queue.Content) error {
 	for i, w := range want {
 		w.Lost = 0 // the queue lost them, not the backup
 		if h := have[i]; h != w {
-			err = errors.Join(err, fmt.Errorf("stream %s differs: the backup has %d messages, %d to %d of %d, digest %.8s; restored are %d, %d to %d of %d, digest %.8s",
-				w.Stream, w.Messages, w.First, w.Last, w.Position, w.SHA256, h.Messages, h.First, h.Last, h.Position, h.SHA256))
+			const format = "stream %s differs: the backup has %d messages, %d to %d of %d, digest %.8s; " +
+				"restored are %d, %d to %d of %d, digest %.8s"
+			err = errors.Join(err, fmt.Errorf(format, w.Stream, w.Messages, w.First, w.Last, w.Position, w.SHA256,
+				h.Messages, h.First, h.Last, h.Position, h.SHA256))
 		}
 	}
 	return err

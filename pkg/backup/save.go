@@ -88,7 +88,8 @@ func Save(ctx context.Context, t Targets, now time.Time, fill func(io.Writer) er
 	if t.Second != "" {
 		_, _, copyErr := add(t.Second, name, t.Keep, func(w io.Writer) error { return copyFile(ctx, w, file) })
 		if copyErr != nil {
-			err = errors.Join(err, &fault.Error{Kind: fault.KindDependency, Op: "second copy", Hint: "look at BACKUP_SECOND_DIR; the first is whole: " + file, Err: copyErr})
+			err = errors.Join(err, &fault.Error{Kind: fault.KindDependency, Op: "second copy",
+				Hint: "look at BACKUP_SECOND_DIR; the first is whole: " + file, Err: copyErr})
 		}
 	}
 	return file, m, err

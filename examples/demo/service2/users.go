@@ -58,7 +58,8 @@ const prepareAgain = time.Second
 
 // schema can be run as often as one likes.
 var schema = []string{
-	`CREATE TABLE IF NOT EXISTS users (id text PRIMARY KEY, first_name text NOT NULL, last_name text NOT NULL, added timestamptz NOT NULL DEFAULT now())`,
+	`CREATE TABLE IF NOT EXISTS users (id text PRIMARY KEY, first_name text NOT NULL, last_name text NOT NULL,
+		added timestamptz NOT NULL DEFAULT now())`,
 	`INSERT INTO users (id, first_name, last_name) VALUES ('joe', 'joe', 'cool') ON CONFLICT DO NOTHING`,
 }
 
@@ -109,7 +110,8 @@ func (u *users) newest(ctx context.Context) (list []user, err error) {
 // add adds a user, and returns whether the id is new. A user with that id is left as it is.
 func (u *users) add(ctx context.Context, id string, one user) (added bool, err error) {
 	err = u.call(ctx, func(ctx context.Context) error {
-		result, err := u.pool.ExecContext(ctx, `INSERT INTO users (id, first_name, last_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, id, one.FirstName, one.LastName)
+		const insert = `INSERT INTO users (id, first_name, last_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+		result, err := u.pool.ExecContext(ctx, insert, id, one.FirstName, one.LastName)
 		if err != nil {
 			return err
 		}
