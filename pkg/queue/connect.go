@@ -206,7 +206,8 @@ func (q *Queue) createStream(ctx context.Context, want jetstream.StreamConfig) (
 	}
 	have := stream.CachedInfo().Config
 	if slices.Equal(have.Subjects, want.Subjects) && have.Retention == want.Retention && have.Storage == want.Storage &&
-		have.Discard == want.Discard && have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && max(have.MaxMsgsPerSubject, 0) == want.MaxMsgsPerSubject &&
+		have.Discard == want.Discard && have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge &&
+		max(have.MaxMsgsPerSubject, 0) == want.MaxMsgsPerSubject &&
 		(want.Duplicates == 0 || have.Duplicates == want.Duplicates) && have.Replicas == want.Replicas &&
 		have.AllowDirect && have.AllowAtomicPublish {
 		return stream, nil
