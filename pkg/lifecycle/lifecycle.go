@@ -50,8 +50,8 @@ type Options struct {
 	Grace   time.Duration // until the dump; the forced end follows 5 s later; 0: DefaultGrace
 	Signals *Signals      // made by Arm; nil: no signal is handled
 	Hangup  func()        // called for SIGHUP
-	// Delay is asked, at the first TERM or INT, how long to go on before the latch closes; at most half of Grace is taken.
-	// It must not block. Nil: not at all.
+	// Delay is called at the first TERM or INT. It returns how long to go on before the latch closes, at most half of Grace.
+	// It must not block. Nil: the latch closes at once.
 	Delay func() time.Duration
 	Debug func() // called before the dump of a slow shutdown: switch the log to debug
 

@@ -283,7 +283,7 @@ func (p *peer) send(batch []byte, asOne bool) (rest []byte, err error) {
 		}
 		return nil, nil
 	}
-	before := p.wire.taken.n
+	before := p.wire.written.n
 	for rest = batch; len(rest) > 0 && err == nil; {
 		var msg []byte
 		msg, rest, _ = nextMessage(rest)
@@ -295,7 +295,7 @@ func (p *peer) send(batch []byte, asOne bool) (rest []byte, err error) {
 	if err == nil {
 		return nil, nil
 	}
-	return unsent(batch, p.wire.taken.n-before), err
+	return unsent(batch, p.wire.written.n-before), err
 }
 
 func (p *peer) frameOut(body []byte) error {

@@ -48,10 +48,10 @@ type wire struct {
 	message  uint64 // the bytes of the present message so far
 	scratch  [9]byte
 
-	ready bool       // the handshake is over
-	mu    sync.Mutex // for writing: messages come from one goroutine, PONGs from another
-	out   *bufio.Writer
-	taken countingWriter
+	ready   bool       // the handshake is over
+	mu      sync.Mutex // for writing: messages come from one goroutine, PONGs from another
+	out     *bufio.Writer
+	written countingWriter
 }
 
 // countingWriter counts the bytes that the connection has accepted.
@@ -70,9 +70,9 @@ func newWire(nc net.Conn, maxMessage, buffer int) *wire {
 	w := &wire{
 		Conn: nc, limit: uint64(maxMessage) + frameOverhead,
 		in: bufio.NewReaderSize(nc, buffer), greeting: greetingBytes,
-		taken: countingWriter{Writer: nc},
+		written: countingWriter{Writer: nc},
 	}
-	w.out = bufio.NewWriterSize(&w.taken, buffer)
+	w.out = bufio.NewWriterSize(&w.written, buffer)
 	return w
 }
 
