@@ -62,8 +62,9 @@ func TestNoCallAndNoServerIsWithoutTimeouts(t *testing.T) {
 			}
 		}
 	}
+	_, template := module(t)
 	for _, m := range mayCall {
-		if !used[m.file+m.what] {
+		if !used[m.file+m.what] && (template || exists(m.file)) { // a fork may have removed the part
 			t.Errorf("%s makes no %s any more: remove it from the list", m.file, m.what)
 		}
 	}

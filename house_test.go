@@ -1,5 +1,5 @@
-// Package baseapp_test holds the rules of the house as tests: what is written in docs/architecture.md about the
-// shape of the code is true of the code.
+// Package baseapp_test holds the rules of the house as tests: what docs/architecture.md says about the shape of the code
+// is true of the code. They judge the template's own files: what a fork adds is the fork's business.
 package baseapp_test
 
 import (
@@ -21,9 +21,7 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-const module = "example.com/base-app/"
-
-// floors says who may import whom: only packages of a lower floor. Leaves of floor 0 know nothing of ours.
+// floors says who may import whom: only packages of a lower floor. Packages of floor 0 import none of ours.
 var floors = map[string]int{
 	"pkg/worker": 0, "pkg/stack": 0, "pkg/completion": 0, "internal/faultserver": 0,
 	"pkg/fault": 1, "docker/listener": 1,
@@ -38,8 +36,31 @@ var floors = map[string]int{
 	"pkg/alert":     5, // it calls through pkg/web
 	"pkg/base":      6,
 	"pkg/pipeline":  7,
-	"app":           8, "internal/testapp": 8, "docker/e2e/stubborn": 7, "cmd/monitor": 7, "examples/naughty": 7,
-	"examples/demo/service1": 7, "examples/demo/service2": 7, "examples/demo/load": 7,
+	"app":           8, "internal/testapp": 8, "docker/e2e/stubborn": 8, "cmd/monitor": 8, "examples/naughty": 8,
+	"examples/demo": 8, "examples/demo/service1": 8, "examples/demo/service2": 8, "examples/demo/load": 8,
+	"internal/forktest": 8,
+}
+
+// module returns the path of the module with a slash, and whether it is the template's own: then this is no fork.
+func module(t *testing.T) (prefix string, template bool) {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^module (\S+)$`).FindStringSubmatch(read(t, "go.mod"))
+	if m == nil {
+		t.Fatal("go.mod has no line with the module's path")
+	}
+	return m[1] + "/", m[1] == "example.com"+"/base-app" // in two parts, so that a fork's new path doesn't replace it
+}
+
+// judged returns whether the rules are for the Go files in dir. A fork's own are those under app/ and, if they are not on
+// the list of floors, all others. In the template a package under pkg/, cmd/ or docker/ is judged even if it is not on
+// the list, so that none is forgotten.
+func judged(dir string, template bool) bool {
+	top, _, _ := strings.Cut(dir, "/")
+	if !template && top == "app" {
+		return false
+	}
+	_, listed := floors[dir]
+	return listed || template && slices.Contains([]string{".", "pkg", "cmd", "docker"}, top)
 }
 
 // source is one Go file, parsed.
@@ -52,7 +73,15 @@ type source struct {
 	set  *token.FileSet
 }
 
+// sources returns the files that the rules judge.
 func sources(t *testing.T) []source {
+	t.Helper()
+	_, template := module(t)
+	return slices.DeleteFunc(allSources(t), func(s source) bool { return !judged(s.dir, template) })
+}
+
+// allSources returns all Go files, also a fork's own and those of modules inside of this one.
+func allSources(t *testing.T) []source {
 	t.Helper()
 	var list []source
 	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
@@ -87,6 +116,7 @@ func sources(t *testing.T) []source {
 }
 
 func TestImportsGoDown(t *testing.T) {
+	prefix, _ := module(t)
 	for _, s := range sources(t) {
 		if s.test {
 			continue
@@ -98,7 +128,7 @@ func TestImportsGoDown(t *testing.T) {
 		}
 		for _, i := range s.file.Imports {
 			name, _ := strconv.Unquote(i.Path.Value)
-			target, ours := strings.CutPrefix(name, module)
+			target, ours := strings.CutPrefix(name, prefix)
 			if !ours || target == s.dir {
 				continue
 			}
@@ -191,23 +221,48 @@ func yes(b bool) string {
 	return "no"
 }
 
+// In a fork those dependencies are explained that the template's own packages import.
 func TestEachDependencyIsExplained(t *testing.T) {
+	_, template := module(t)
+	imported := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, i := range s.file.Imports {
+			name, _ := strconv.Unquote(i.Path.Value)
+			imported[name] = true
+		}
+	}
+	ours := func(dependency string) bool {
+		for name := range imported {
+			if name == dependency || strings.HasPrefix(name, dependency+"/") {
+				return true
+			}
+		}
+		return template
+	}
 	page := read(t, "docs/dependencies.md")
 	direct := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllStringSubmatch(read(t, "go.mod"), -1)
 	if len(direct) < 5 {
 		t.Fatalf("want the direct requirements of go.mod, have %q", direct)
 	}
 	for _, m := range direct {
-		if !strings.Contains(page, "| "+m[1]+" |") {
+		if ours(m[1]) && !strings.Contains(page, "| "+m[1]+" |") {
 			t.Errorf("docs/dependencies.md has no row for %s: what for, why this one, what it costs", m[1])
 		}
 	}
 }
 
+// templatePages are the pages in docs that a fork got from the template. Others are the fork's own, as is README.md.
+var templatePages = []string{"alerts", "architecture", "calls", "chaos", "cluster", "container", "demo", "dependencies", "edge",
+	"failures", "http", "jobs", "metrics", "monitor", "observability", "operations", "performance", "queue", "runbooks", "settings"}
+
+// scriptFolders are where the scripts of tests may be. The one under app/ is a fork's own.
+var scriptFolders = []string{"internal/testapp/testdata/script", "app/testdata/script"}
+
 // A test that a failure is linked to must exist, and so must every file that a page points to.
 func TestTheDocsPointToWhatExists(t *testing.T) {
+	_, template := module(t)
 	tests := map[string]bool{}
-	for _, s := range sources(t) {
+	for _, s := range allSources(t) {
 		for _, d := range s.file.Decls {
 			if f, ok := d.(*ast.FuncDecl); ok && s.test && f.Recv == nil {
 				tests[f.Name.Name] = true
@@ -219,6 +274,10 @@ func TestTheDocsPointToWhatExists(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range append(pages, "README.md") {
+		name := strings.TrimSuffix(filepath.Base(p), ".md")
+		if !template && !slices.Contains(templatePages, name) {
+			continue
+		}
 		text := read(t, p)
 		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(p), m[1])); err != nil {
@@ -231,18 +290,28 @@ func TestTheDocsPointToWhatExists(t *testing.T) {
 			}
 		}
 		for _, m := range regexp.MustCompile("`([a-z0-9-]+\\.txtar)`").FindAllStringSubmatch(text, -1) {
-			if _, err := os.Stat(filepath.Join("internal/testapp/testdata/script", m[1])); err != nil {
+			if !slices.ContainsFunc(scriptFolders, func(dir string) bool { return exists(filepath.Join(dir, m[1])) }) {
 				t.Errorf("%s names the script %s, which is not there", p, m[1])
 			}
 		}
 	}
-	scripts, _ := filepath.Glob("internal/testapp/testdata/script/*.txtar")
+	var scripts []string
+	for _, dir := range scriptFolders {
+		if list, _ := filepath.Glob(dir + "/*.txtar"); template || !strings.HasPrefix(dir, "app/") {
+			scripts = append(scripts, list...)
+		}
+	}
 	failures := read(t, "docs/failures.md")
 	for _, s := range scripts {
 		if name := filepath.Base(s); !slices.Contains([]string{"command.txtar", "events.txtar", "mistakes.txtar"}, name) && !strings.Contains(failures, "`"+name+"`") {
 			t.Errorf("docs/failures.md doesn't name %s: which failure does it prove?", name)
 		}
 	}
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 func read(t *testing.T, name string) string {

@@ -13,10 +13,9 @@ import (
 )
 
 const (
-	// What the program wrote before it died is read to the end within this; longer only a process that left the group
-	// keeps the pipe open.
+	// How long the output of a dead program is read. After that only a process that left the group keeps the pipe open.
 	drainTime = time.Second
-	// How long a restart waits for the killed rest of the group to be gone: they may hold a port.
+	// How long a restart waits for the killed processes of the group to be gone: they may hold a port.
 	groupTime = 100 * time.Millisecond
 )
 
@@ -24,15 +23,15 @@ const (
 type child struct {
 	pid     int
 	started time.Time
-	ended   chan syscall.WaitStatus // gets one, when it is dead, reaped, and its group killed
+	ended   chan syscall.WaitStatus // gets one status, when the program is reaped and its group killed
 	out     *capture
 	mark    procStat // of its start, for the lock
 
 	mu     sync.Mutex
-	reaped bool // its pid may be another's: no signal any more
+	reaped bool // no signal any more: the pid may be another process's
 }
 
-// outlets are the pipes for the output of the next life. They are made in advance: a restart must not wait for them.
+// outlets are the pipes for the output of the next life. They are made in advance, so that a restart is quick.
 type outlets struct {
 	outR, errR *os.File
 	outW, errW int
@@ -50,7 +49,7 @@ func newOutlets() (*outlets, error) {
 	return &outlets{outR, errR, outW, errW}, nil
 }
 
-// closeOurs closes the ends that the program has; ends of which the program has none are closed too.
+// closeOurs closes the write ends, of which the program has its own copies, and if no program got them, the read ends.
 func (o *outlets) closeOurs(unused bool) {
 	_ = syscall.Close(o.outW)
 	_ = syscall.Close(o.errW)
@@ -61,8 +60,8 @@ func (o *outlets) closeOurs(unused bool) {
 }
 
 // spawn starts the program in a group of its own. The calling goroutine must be locked to its thread and outlive the
-// program: the program is killed when that thread ends (PR_SET_PDEATHSIG), so that it never outlives the monitor.
-// It takes the outlets; last is what took the output of the life before, nil for the first.
+// program: the kernel kills the program when that thread ends (PR_SET_PDEATHSIG), so that it never outlives the monitor.
+// spawn closes the outlets that are left over; last is the capture of the life before, nil for the first.
 func spawn(s *settings, env []string, stdin *os.File, o *outlets, last *capture, stdout, stderr *sink) (*child, error) {
 	pid, err := syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: env, Files: []uintptr{stdin.Fd(), uintptr(o.outW), uintptr(o.errW)},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}})
@@ -90,8 +89,8 @@ func pipe() (r *os.File, w int, err error) {
 	return os.NewFile(uintptr(p[0]), "|0"), p[1], nil
 }
 
-// input returns what the program reads: what we have, but no terminal, since a background group that reads from one
-// is stopped.
+// input returns the program's stdin: the monitor's own, but /dev/null for a terminal, since the kernel stops a
+// background group that reads from one.
 func input(own *os.File) (*os.File, error) {
 	if own == nil || term.IsTerminal(int(own.Fd())) {
 		return os.Open(os.DevNull)
@@ -99,8 +98,8 @@ func input(own *os.File) (*os.File, error) {
 	return own, nil
 }
 
-// wait kills what is left of the group when the program has ended, and reaps the program after that: as long as it is
-// a zombie nobody else can have its number.
+// wait kills the rest of the group when the program has ended, and reaps the program after that: no other process
+// can have its number while it is a zombie.
 func (c *child) wait() {
 	for {
 		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -123,7 +122,7 @@ func (c *child) wait() {
 	c.out.finish()
 }
 
-// awaitGroup waits until nobody lives in a group that was killed. Mostly there is nobody, and that is known at once.
+// awaitGroup waits until a killed group is empty, for groupTime at most. Mostly it is empty at once.
 func awaitGroup(pgid int) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -147,11 +146,11 @@ func (c *child) kill() {
 	defer c.mu.Unlock()
 	if !c.reaped {
 		_ = syscall.Kill(-c.pid, syscall.SIGKILL)
-		_ = syscall.Kill(c.pid, syscall.SIGKILL) // should it have left its own group
+		_ = syscall.Kill(c.pid, syscall.SIGKILL) // in case it has left its own group
 	}
 }
 
-// exitCode is what a shell would tell: the code, or 128 and the signal's number.
+// exitCode returns the code as a shell does: for a signal, 128 and its number.
 func exitCode(s syscall.WaitStatus) int {
 	if s.Signaled() {
 		return 128 + int(s.Signal())
@@ -159,7 +158,7 @@ func exitCode(s syscall.WaitStatus) int {
 	return s.ExitStatus()
 }
 
-// signalName returns SIGKILL for 9; empty if the status is not of a signal.
+// signalName returns the name of the signal that ended the process, such as SIGKILL; empty if none did.
 func signalName(s syscall.WaitStatus) string {
 	if !s.Signaled() {
 		return ""

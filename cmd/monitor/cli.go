@@ -55,7 +55,7 @@ type orderFlags struct {
 	Timeout seconds `default:"5" help:"How long to wait for the answer."`
 }
 
-// seconds is a plain number of seconds, as the original took it, or a Go duration.
+// seconds is a time: a plain number of seconds, as in the original, or a Go duration.
 type seconds time.Duration
 
 func (s *seconds) UnmarshalText(text []byte) error {
@@ -74,7 +74,7 @@ func (s *seconds) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// settings are what run goes by, checked.
+// settings are the checked flags and the environment.
 type settings struct {
 	heartbeat, command string
 	timeout, startup   time.Duration
@@ -92,7 +92,7 @@ type settings struct {
 	std                streams
 }
 
-// exited carries kong's wish to exit, after --help, out of its parser.
+// exited is what the parser panics with when kong wants to exit, after --help. parse recovers it.
 type exited int
 
 // run is the whole program; it returns the exit code.
@@ -123,7 +123,7 @@ func run(args, env []string, std streams) int {
 	return watchOver(s)
 }
 
-// parse returns the command's name, empty if there is nothing more to do.
+// parse returns the command's name; it is empty after an error and after --help.
 func parse(f *flags, args []string, std streams) (command string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -161,7 +161,7 @@ func printCompletion(shell string, std streams) error {
 	return completion.Write(std.out, shell, parser.Model)
 }
 
-// fail prints what is wrong and returns the exit code.
+// fail prints err, if there is one, and returns the exit code.
 func fail(w io.Writer, err error) int {
 	if err == nil {
 		return fault.ExitClean

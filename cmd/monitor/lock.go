@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// A record is padded to this, so that writing it is one write and nothing of a longer one is left.
+	// A record is padded to this size: one write replaces the whole of the record before.
 	recordSize = 256
-	// How long the next monitor waits for what it killed of the former one's to be gone.
+	// How long a monitor waits for the processes to be gone that it killed because a former monitor had left them.
 	leftoverTime = 2 * time.Second
-	// private is the mode of the folders that are made: what is in them gives and takes orders.
+	// private is the mode of new folders: whoever may open the sockets in them can give orders.
 	private = 0o700
 )
 
-// lock lets one monitor at a time have a heartbeat address. It is the kernel's (flock) and ends with the process; the
-// file stays and tells the next monitor which group a killed one may have left.
+// lock lets one monitor at a time have a heartbeat address. The lock is the kernel's (flock) and ends with the process.
+// The file stays: in it the next monitor finds the process group that a killed monitor may have left.
 type lock struct {
 	f    *os.File
 	boot string
@@ -49,8 +49,8 @@ func besides(address, dataDir, suffix string) string {
 	return filepath.Join(dataDir, "monitor-"+strings.NewReplacer(":", "-", "/", "-").Replace(name)+suffix)
 }
 
-// takeLock takes the lock at path and returns what its last owner wrote.
-func takeLock(path string) (*lock, record, error) {
+// acquireLock acquires the lock at path and returns its last owner's record.
+func acquireLock(path string) (*lock, record, error) {
 	var last record
 	if err := os.MkdirAll(filepath.Dir(path), private); err != nil {
 		return nil, last, fault.Config("choose another heartbeat address or --data-dir", err)
@@ -61,7 +61,7 @@ func takeLock(path string) (*lock, record, error) {
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	text, _ := io.ReadAll(io.LimitReader(f, recordSize))
-	_ = json.Unmarshal(bytes.TrimSpace(text), &last) // a torn one, as after a power cut, tells nothing
+	_ = json.Unmarshal(bytes.TrimSpace(text), &last) // a torn one, as after a power cut, is none
 	if err != nil {
 		f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
@@ -77,8 +77,8 @@ func takeLock(path string) (*lock, record, error) {
 	return l, last, nil
 }
 
-// note writes down which program runs.
-func (l *lock) note(c *child) {
+// save writes the program that runs into the lock's file; c is nil if none does.
+func (l *lock) save(c *child) {
 	r := record{Monitor: os.Getpid(), Boot: l.boot}
 	if c != nil {
 		r.PGID, r.Session, r.Start = c.pid, c.mark.Session, c.mark.Start
@@ -86,20 +86,20 @@ func (l *lock) note(c *child) {
 	line := bytes.Repeat([]byte(" "), recordSize)
 	text, err := json.Marshal(r)
 	if err != nil || copy(line, text) < len(text) {
-		return // neither happens: the record is far shorter
+		return // neither happens: a record is far shorter than recordSize
 	}
 	line[recordSize-1] = '\n'
-	_, _ = l.f.WriteAt(line, 0) // a full disk doesn't: the file has its size since the start
+	_, _ = l.f.WriteAt(line, 0) // works on a full disk, too: the file has had its size since the start
 }
 
-// leftovers kills what a killed monitor's program has left of its group, and returns how many processes that were. A
-// number that somebody else has got since is recognised by the session and the start, and left alone.
+// leftovers kills the processes of a killed monitor's program that still live, and returns their number. Processes
+// that have got the same group number since are recognised by session and start time, and left alone.
 func (r record) leftovers() int {
 	if r.PGID <= 1 || r.Start == 0 {
 		return 0
 	}
 	if s, err := readStat(r.PGID); err == nil && s.Start != r.Start {
-		return 0 // the number is another process's now, and can't be before nobody is left in the group
+		return 0 // another process has the number now, so nobody is left in the group
 	}
 	n := 0
 	for _, s := range members(r.PGID) {

@@ -1,5 +1,5 @@
-// Command monitor keeps a program running: it notices at once when the program dies and soon when it hangs, keeps what
-// tells why, and starts it again. It works for any program in any language; docs/monitor.md is its manual.
+// Command monitor keeps a program running: it notices at once when the program dies and soon when it hangs, writes a
+// report of the reason, and starts it again. It works for any program in any language; docs/monitor.md is its manual.
 //
 //	supervisord ─► monitor ─► the program (a process group of its own)
 //	                 ▲ ▲ └─── exit (wait), output (pipes)

@@ -28,7 +28,7 @@ const endTime = time.Second
 // monitor is one run of the program.
 type monitor struct {
 	set     settings
-	tell    *teller
+	print   *printer
 	stdout  *sink
 	stderr  *sink
 	lock    *lock
@@ -41,7 +41,7 @@ type monitor struct {
 	reports *reporter
 	oom     *oomCounter
 
-	mu    sync.Mutex // guards watch, which hear and the supervising goroutine share
+	mu    sync.Mutex // guards watch, which receiveBeats and the supervising goroutine share
 	watch heartbeat.Watch
 
 	// The supervising goroutine's own.
@@ -49,7 +49,7 @@ type monitor struct {
 	counts     map[reason]int
 	lastReason string
 	pending    *job     // the report of the last end, handed over when the next start is done
-	told       func()   // likewise, what is to be said of the last end
+	lastLines  func()   // prints the lines about the last end, likewise; nil if there is nothing to print
 	out        *capture // of the last life
 	next       *outlets
 	stdin      *os.File
@@ -58,10 +58,11 @@ type monitor struct {
 // watchOver sets everything up, supervises, and clears up. It returns the exit code.
 func watchOver(s settings) int {
 	m := &monitor{set: s, signals: make(chan os.Signal, 16), orders: make(chan order),
-		panics: make(chan string, 1), sooner: make(chan struct{}, 1), over: make(chan struct{}), restarts: newRestarts(s.budget, s.backoff), counts: map[reason]int{}, oom: newOOMCounter()}
+		panics: make(chan string, 1), sooner: make(chan struct{}, 1), over: make(chan struct{}),
+		restarts: newRestarts(s.budget, s.backoff), counts: map[reason]int{}, oom: newOOMCounter()}
 	m.stdout, m.stderr = newSinks(s.std.out, s.std.err)
 	m.watch = heartbeat.Watch{Timeout: s.timeout, Misses: s.misses, Startup: s.startup}
-	// PIPE too: whoever reads our output may go, the program stays.
+	// PIPE too: the program stays when the reader of our output goes.
 	signal.Notify(m.signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGPIPE)
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
 		signal.Notify(m.signals, syscall.SIGHUP)
@@ -69,29 +70,29 @@ func watchOver(s settings) int {
 	defer signal.Stop(m.signals)
 	defer m.oom.close()
 
-	l, last, err := takeLock(besides(s.heartbeat, s.dataDir, ".lock"))
+	l, last, err := acquireLock(besides(s.heartbeat, s.dataDir, ".lock"))
 	if err != nil {
 		return refuse(s, err)
 	}
 	m.lock = l
 	defer l.f.Close()
 	killed := last.leftovers()
-	m.lock.note(nil)
+	m.lock.save(nil)
 
-	if m.tell, err = newTeller(&m.set, m.stdout, m.stderr); err != nil {
+	if m.print, err = newPrinter(&m.set, m.stdout, m.stderr); err != nil {
 		return refuse(s, err)
 	}
 	code, err := m.serve(killed)
-	m.tell.close()
+	m.print.close()
 	if err != nil {
 		return refuse(s, err)
 	}
 	return code
 }
 
-// refuse prints why nothing is watched over and returns the exit code. It doesn't wait for ever for whoever should read it.
+// refuse prints why the monitor does not run and returns the exit code. It waits for printEnd at most.
 func refuse(s settings, err error) int {
-	bounded(tellEnd, func() { fail(s.std.err, err) })
+	bounded(printEnd, func() { fail(s.std.err, err) })
 	return fault.ExitCode(err)
 }
 
@@ -99,16 +100,16 @@ func refuse(s settings, err error) int {
 func (m *monitor) serve(killed int) (code int, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	log := m.tell.log.Logger().With("worker", "monitor")
+	log := m.print.log.Logger().With("worker", "monitor")
 	sockets := zmq.NewContext(zmq.Options{MaxMessage: maxMessage, Log: log})
 	beats, err := sockets.Bind(ctx, zmq.Pull, m.set.heartbeat)
 	if err != nil {
-		return 0, taken(err)
+		return 0, explainAddress(err)
 	}
 	defer beats.Close()
 	commands, err := sockets.Bind(ctx, zmq.Pull, m.set.command)
 	if err != nil {
-		return 0, taken(err)
+		return 0, explainAddress(err)
 	}
 	defer commands.Close()
 	path := besides(m.set.command, m.set.dataDir, ".ctl")
@@ -120,18 +121,18 @@ func (m *monitor) serve(killed int) (code int, err error) {
 		return 0, fault.Config("choose another --command-addr", err)
 	}
 	m.register(ctl)
-	m.reports = newReporter(&m.set, m.tell)
+	m.reports = newReporter(&m.set, m.print)
 	m.env = without(m.environment(beats.Endpoint()), heartbeat.EnvRestarts, heartbeat.EnvLastReason)
 	if m.stdin, err = input(m.set.std.in); err != nil {
 		return 0, fmt.Errorf("start: %w", err)
 	}
 	defer m.clear()
 	if killed > 0 {
-		m.tell.note("killed what a former monitor had left", "processes", killed)
+		m.print.warn("killed what a former monitor had left", "processes", killed)
 	}
 
 	var tasks sync.WaitGroup
-	tasks.Go(func() { m.hear(ctx, beats) })
+	tasks.Go(func() { m.receiveBeats(ctx, beats) })
 	tasks.Go(func() { m.obey(ctx, commands) })
 	tasks.Go(func() { _ = ctl.Serve(ctx) })
 	done := make(chan struct{})
@@ -141,9 +142,9 @@ func (m *monitor) serve(killed int) (code int, err error) {
 		code, err = m.supervise()
 	}()
 	<-done
-	m.lock.note(nil)
-	if m.out != nil { // all that the program said is passed on, if somebody reads it
-		bounded(drainTime+tellEnd, func() { <-m.out.drained })
+	m.lock.save(nil)
+	if m.out != nil { // pass on the rest of the program's output, if somebody reads it
+		bounded(drainTime+printEnd, func() { <-m.out.drained })
 	}
 	m.reports.close()
 	close(m.over)
@@ -152,7 +153,7 @@ func (m *monitor) serve(killed int) (code int, err error) {
 	return code, err
 }
 
-// clear gives back what supervise held for the next life.
+// clear closes what supervise had opened for the next life.
 func (m *monitor) clear() {
 	if m.next != nil {
 		m.next.closeOurs(true)
@@ -162,15 +163,15 @@ func (m *monitor) clear() {
 	}
 }
 
-// taken adds to an address that can't be had what to do about it here.
-func taken(err error) error {
+// explainAddress adds a hint to the error of an address that is in use or can't be opened.
+func explainAddress(err error) error {
 	if fault.Hint(err) != "" {
 		return err
 	}
 	return fault.Config("stop the other monitor, or choose other addresses (-b, -c); the folder must exist", err)
 }
 
-// bounded waits for f, but not for ever.
+// bounded calls f and waits for it, for d at most. It returns whether f has returned.
 func bounded(d time.Duration, f func()) bool {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
@@ -184,7 +185,8 @@ func bounded(d time.Duration, f func()) bool {
 	}
 }
 
-// environment is the program's: ours, and what lets it beat and tell all when it crashes.
+// environment returns the program's environment: the monitor's own, the heartbeat address, and settings that make a Go
+// program print all its stacks when it crashes.
 func (m *monitor) environment(beats string) []string {
 	if path, ok := strings.CutPrefix(beats, "ipc://"); ok {
 		const longest = 107 // sun_path, less its closing zero
@@ -215,10 +217,11 @@ func (m *monitor) start() (*child, error) {
 	}
 	var c *child
 	if err == nil {
-		env := append(m.env[:len(m.env):len(m.env)], heartbeat.EnvRestarts+"="+strconv.Itoa(n), heartbeat.EnvLastReason+"="+m.lastReason)
+		env := append(m.env[:len(m.env):len(m.env)], heartbeat.EnvRestarts+"="+strconv.Itoa(n),
+			heartbeat.EnvLastReason+"="+m.lastReason)
 		c, err = spawn(&m.set, env, m.stdin, o, m.out, m.stdout, m.stderr)
 	}
-	m.tellLast()
+	m.printLast()
 	if err != nil {
 		return nil, err
 	}
@@ -226,23 +229,23 @@ func (m *monitor) start() (*child, error) {
 	m.watch.Start(c.started, c.pid)
 	m.mu.Unlock()
 	m.out = c.out
-	m.lock.note(c)
+	m.lock.save(c)
 	m.oom.mark()
-	m.tell.blank()
-	m.tell.running(strings.Join(m.set.argv, " "), c.pid, n)
-	select { // an order that came before was for the one before
+	m.print.blank()
+	m.print.running(strings.Join(m.set.argv, " "), c.pid, n)
+	select { // an order that came before this start was for the life before
 	case <-m.panics:
 	default:
 	}
-	m.next, _ = newOutlets() // it is tried again when they are needed
+	m.next, _ = newOutlets() // after an error the next start tries again
 	return c, nil
 }
 
-// tellLast says of the last end what could not be said before the restart.
-func (m *monitor) tellLast() {
-	if m.told != nil {
-		m.told()
-		m.told = nil
+// printLast prints the lines about the last end. They come after the restart, which must not wait for them.
+func (m *monitor) printLast() {
+	if m.lastLines != nil {
+		m.lastLines()
+		m.lastLines = nil
 	}
 }
 
@@ -261,41 +264,41 @@ func (m *monitor) supervise() (int, error) {
 			o = m.attend(c)
 		}
 		if o.stopped || o.reason == "" {
-			m.tell.exiting(o.code())
+			m.print.exiting(o.code())
 			return o.code(), nil
 		}
-		m.told = func() { m.tell.ended(o) }
+		m.lastLines = func() { m.print.ended(o) }
 		m.lastReason = string(o.reason) + ": " + o.String()
 		m.pending = &job{outcome: o, restarts: m.total(), out: o.out}
 		if code := o.code(); o.reason == dying && (code == fault.ExitConfig || code == fault.ExitUsage) {
-			m.tellLast()
+			m.printLast()
 			m.submit()
-			m.tell.exiting(code)
+			m.print.exiting(code)
 			return code, nil
 		}
 		pause, ok := m.restarts.next(o.started, time.Now(), o.reason == aberrant)
 		if !ok {
-			m.tellLast()
+			m.printLast()
 			m.submit()
-			m.tell.budgetSpent(m.set.budget)
+			m.print.budgetSpent(m.set.budget)
 			code := o.code()
-			if code == fault.ExitClean { // it ended in order when it was asked for its stacks: it hung all the same
+			if code == fault.ExitClean { // it exited 0 when it was asked for its stacks, but it had hung
 				code = exitCode(syscall.WaitStatus(syscall.SIGKILL))
 			}
-			m.tell.exiting(code)
+			m.print.exiting(code)
 			return code, nil
 		}
 		m.counts[o.reason]++
 		counts := maps.Clone(m.counts)
-		m.told = func() { m.tell.ended(o); m.tell.restarting(pause, counts) }
+		m.lastLines = func() { m.print.ended(o); m.print.restarting(pause, counts) }
 		if pause > 0 && m.pauseFor(pause) {
-			m.tell.exiting(fault.ExitClean)
+			m.print.exiting(fault.ExitClean)
 			return fault.ExitClean, nil
 		}
 	}
 }
 
-// submit hands the last end's report over, once the next start is done: it must not wait for reports.
+// submit hands the last end's report to the reporter. It is called after the next start, which must not wait for it.
 func (m *monitor) submit() {
 	if m.pending != nil {
 		m.reports.submit(*m.pending)
@@ -305,8 +308,8 @@ func (m *monitor) submit() {
 
 // pauseFor waits before a restart. It returns true if the monitor is told to stop instead.
 func (m *monitor) pauseFor(pause time.Duration) (stop bool) {
-	m.tellLast()
-	m.lock.note(nil)
+	m.printLast()
+	m.lock.save(nil)
 	m.submit()
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -323,7 +326,7 @@ func (m *monitor) pauseFor(pause time.Duration) (stop bool) {
 			case "status":
 				o.reply <- answer{Status: m.status(nil, "pausing")}
 			case "stop":
-				m.tell.order(o.what, o.reason, "control socket")
+				m.print.order(o.what, o.reason, "control socket")
 				o.reply <- answer{Text: "stopping; no program runs"}
 				return true
 			default:
@@ -333,7 +336,7 @@ func (m *monitor) pauseFor(pause time.Duration) (stop bool) {
 	}
 }
 
-// status tells how the program is; c is nil between two.
+// status describes the program; c is nil between two lives.
 func (m *monitor) status(c *child, state string) *status {
 	m.mu.Lock()
 	w := m.watch.Status()
@@ -342,10 +345,11 @@ func (m *monitor) status(c *child, state string) *status {
 	for r, n := range m.counts {
 		counts[r] = n
 	}
-	s := &status{State: state, Command: strings.Join(m.set.argv, " "), Restarts: m.total(), Reasons: counts, LastReason: m.lastReason,
-		Dropped: m.tell.dropped.Load(), Monitor: os.Getpid()}
+	s := &status{State: state, Command: strings.Join(m.set.argv, " "), Restarts: m.total(), Reasons: counts,
+		LastReason: m.lastReason, Dropped: m.print.dropped.Load(), Monitor: os.Getpid()}
 	if c != nil {
-		s.PID, s.Uptime, s.Phase, s.Beats, s.Missed, s.Lag = c.pid, time.Since(c.started).Seconds(), string(w.Phase), w.Beats, w.Missed, w.Lag.Seconds()
+		s.PID, s.Uptime = c.pid, time.Since(c.started).Seconds()
+		s.Phase, s.Beats, s.Missed, s.Lag = string(w.Phase), w.Beats, w.Missed, w.Lag.Seconds()
 	}
 	return s
 }

@@ -10,10 +10,10 @@ import (
 )
 
 // oomCounter reads how often the kernel killed a process of our control group because memory was out: memory.events of
-// cgroup v2, memory.oom_control of v1 (https://docs.kernel.org/admin-guide/cgroup-v2.html). A process that was killed
-// with KILL by nobody here, while this grew, was killed for that.
+// cgroup v2, memory.oom_control of v1 (https://docs.kernel.org/admin-guide/cgroup-v2.html). If the counter grew and the
+// program died of a KILL that the monitor did not send, memory was out.
 type oomCounter struct {
-	f    *os.File // nil: not to be known
+	f    *os.File // nil: there is no counter
 	last uint64
 }
 
@@ -30,8 +30,8 @@ func newOOMCounter() *oomCounter {
 	return c
 }
 
-// oomFiles returns where the counter may be, by /proc/self/cgroup. Within a container the path there may be the host's
-// while the mounted root is our own group.
+// oomFiles returns the files that may hold the counter, given the text of /proc/self/cgroup. In a container the path
+// in that text may be the host's, while the mounted root is our own group: both are tried.
 func oomFiles(groups string) (list []string) {
 	for line := range strings.Lines(groups) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -77,7 +77,7 @@ func oomKills(text string) uint64 {
 
 func (c *oomCounter) mark() { c.last = c.read() }
 
-// grown says whether the kernel has killed since the mark.
+// grown returns whether the kernel has killed a process since mark.
 func (c *oomCounter) grown() bool { return c.read() > c.last }
 
 func (c *oomCounter) close() {

@@ -28,7 +28,7 @@ const (
 	noReason = "no reason given"
 )
 
-// order is a command from outside, to be answered by whoever runs the child.
+// order is a command from outside. The supervising goroutine answers it.
 type order struct {
 	what, reason string
 	reply        chan answer // has room for one
@@ -58,8 +58,8 @@ type status struct {
 	Monitor    int            `json:"monitor_pid"`
 }
 
-// hear takes the heartbeats until ctx ends.
-func (m *monitor) hear(ctx context.Context, s *zmq.Socket) {
+// receiveBeats gives each heartbeat that comes to the watch, until ctx ends.
+func (m *monitor) receiveBeats(ctx context.Context, s *zmq.Socket) {
 	for {
 		msg, err := s.Recv(ctx)
 		if err != nil {
@@ -67,7 +67,7 @@ func (m *monitor) hear(ctx context.Context, s *zmq.Socket) {
 		}
 		b, err := heartbeat.Parse(msg)
 		if err != nil {
-			continue // not even a beat
+			continue // no beat
 		}
 		m.mu.Lock()
 		if pid := m.watch.PID(); b.PID != 0 && b.PID != pid {
@@ -79,20 +79,20 @@ func (m *monitor) hear(ctx context.Context, s *zmq.Socket) {
 		counts := m.watch.Beat(time.Now(), b)
 		sooner := m.watch.Deadline().Before(before)
 		m.mu.Unlock()
-		if sooner { // else the supervision finds it when it looks next; most beats need not wake it
+		if sooner { // most beats need not wake the supervising goroutine: it sees them at its next deadline
 			select {
 			case m.sooner <- struct{}{}:
 			default:
 			}
 		}
 		if counts {
-			m.tell.beat(m.set.verbose, b)
+			m.print.beat(m.set.verbose, b)
 		}
 	}
 }
 
-// obey takes the original's orders, which are all to kill, until ctx ends. One waits at most: those that come while a
-// program is being killed mean the same.
+// obey passes on the original's orders until ctx ends; each of them is to kill. At most one waits: more that come
+// while the program is being killed mean the same.
 func (m *monitor) obey(ctx context.Context, s *zmq.Socket) {
 	for {
 		msg, err := s.Recv(ctx)
@@ -123,7 +123,7 @@ func clean(s string) string {
 	return strings.TrimSpace(s)
 }
 
-// register makes the acknowledged orders known to the control socket.
+// register serves the orders that are answered on the control socket.
 func (m *monitor) register(s *control.Server) {
 	for pattern, what := range map[string]string{"GET /status": "status", "POST /kill": "kill", "POST /stop": "stop", "POST /dump": "dump"} {
 		s.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -156,7 +156,7 @@ func (m *monitor) register(s *control.Server) {
 	}
 }
 
-// give is the other side: it gives an order to a running monitor and prints the answer.
+// give sends an order to a running monitor and prints its answer.
 func give(what string, f *flags, out io.Writer) error {
 	o := map[string]*orderFlags{"kill": &f.Kill, "stop": &f.Stop, "dump": &f.Dump, "status": &f.Status}[what]
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(o.Timeout))
@@ -201,7 +201,8 @@ func (s *status) print(out io.Writer) error {
 		row("uptime", time.Duration(s.Uptime*float64(time.Second)).Round(time.Millisecond))
 		row("heartbeats", fmt.Sprintf("%d, %d missed in a row, phase %q", s.Beats, s.Missed, s.Phase))
 	}
-	row("restarts", fmt.Sprintf("%d: dying %d, never dying %d, aberrant %d", s.Restarts, s.Reasons[dying], s.Reasons[neverDying], s.Reasons[aberrant]))
+	row("restarts", fmt.Sprintf("%d: dying %d, never dying %d, aberrant %d", s.Restarts,
+		s.Reasons[dying], s.Reasons[neverDying], s.Reasons[aberrant]))
 	if s.LastReason != "" {
 		row("last reason", s.LastReason)
 	}

@@ -13,14 +13,15 @@ import (
 
 const (
 	pumpBytes = 16 << 10 // a read of the program's output
-	keepLines = 200      // of it that a report tells
-	lineBytes = 4 << 10  // of each; the rest is left out
+	keepLines = 200      // the last lines that a report holds
+	lineBytes = 4 << 10  // of each line; the rest is left out
 	keepTrace = 512 << 10
-	// How long a line that the program has begun may take: those that write in pieces do so at once.
+	// How long the monitor waits for the rest of a line that the program has begun.
 	lineTime = 50 * time.Millisecond
 )
 
-// sink is one of the monitor's own outputs. Whoever writes has the turn; a write may block for as long as nobody reads.
+// sink is one of the monitor's own outputs. One goroutine writes at a time: it holds the turn. A write blocks while
+// nobody reads.
 type sink struct {
 	w       io.Writer
 	turn    chan struct{}
@@ -33,8 +34,8 @@ func newSink(w io.Writer) *sink {
 	return s
 }
 
-// newSinks returns those of stdout and stderr: one for both if they end in the same file, as they do in a container and
-// on a terminal, so that a line on one is not broken by a line on the other.
+// newSinks returns the sinks of stdout and stderr. It is the same one if both are the same file, as in a container and
+// on a terminal: then a line on one does not break a line on the other.
 func newSinks(out, err io.Writer) (*sink, *sink) {
 	s := newSink(out)
 	if sameFile(out, err) {
@@ -54,8 +55,8 @@ func sameFile(a, b io.Writer) bool {
 	return err == nil && alsoErr == nil && os.SameFile(s, t)
 }
 
-// write passes the program's bytes on unchanged. It waits for its turn until ctx ends. Errors are nothing to it: the
-// program goes on without whoever read its output.
+// write passes the program's bytes on unchanged. It waits for its turn until ctx ends. It ignores errors: the program
+// goes on when the reader of its output is gone.
 func (s *sink) write(ctx context.Context, p []byte) {
 	select {
 	case <-s.turn:
@@ -67,8 +68,8 @@ func (s *sink) write(ctx context.Context, p []byte) {
 	s.midLine = len(p) > 0 && p[len(p)-1] != '\n'
 }
 
-// writeOwn writes a line of the monitor's between lines of the program's. One that the program has begun it lets
-// end; a prompt, which never does, gets a line break.
+// writeOwn writes a line of the monitor between two lines of the program. If the program has begun a line, it waits
+// for the rest for lineTime, and then breaks the line: a prompt never ends.
 func (s *sink) writeOwn(line []byte) {
 	begin := time.Now()
 	for {
@@ -96,15 +97,15 @@ type capture struct {
 	trace   []byte
 	tracing bool
 
-	before  <-chan struct{} // closed when the life before has said all; nil if there is none
+	before  <-chan struct{} // closed when the output of the life before is passed on; nil if there was none
 	files   []*os.File
 	pumps   sync.WaitGroup
-	ctx     context.Context // of waiting for a turn; ends some time after the program
+	ctx     context.Context // bounds the waits for a turn; ends some time after the program
 	cancel  context.CancelFunc
-	drained chan struct{} // closed when all of the output is here
+	drained chan struct{} // closed when the whole output is read
 }
 
-// newCapture returns one whose pumps let those of the life before finish, so that lives don't mix.
+// newCapture returns a capture. Its pumps wait for those of the life before, so that the outputs of two lives don't mix.
 func newCapture(last *capture) *capture {
 	c := &capture{drained: make(chan struct{})}
 	if last != nil {
@@ -123,14 +124,14 @@ func (c *capture) pump(r *os.File, to *sink, isStderr bool) {
 			<-c.before // at most drainTime after that life's end
 		}
 		buf := make([]byte, pumpBytes)
-		held := 0 // of it: the begin of a line whose rest is there already
+		held := 0 // bytes at the begin of buf that wait for the rest of their line
 		var line []byte
 		for {
 			n, err := r.Read(buf[held:])
 			line = c.keep(line, buf[held:held+n], isStderr)
 			have := buf[:held+n]
 			whole := len(have)
-			if err == nil && have[whole-1] != '\n' && waits(r) { // this read's end is not the program's
+			if err == nil && have[whole-1] != '\n' && waits(r) { // the rest of the line is in the pipe already
 				whole = bytes.LastIndexByte(have, '\n') + 1
 				if whole == 0 {
 					whole = len(have)
@@ -150,7 +151,7 @@ func (c *capture) pump(r *os.File, to *sink, isStderr bool) {
 	})
 }
 
-// waits says whether there is more to be read.
+// waits returns whether there is more to read.
 func waits(r *os.File) bool {
 	n := 0
 	if c, err := r.SyscallConn(); err == nil {
@@ -159,7 +160,7 @@ func waits(r *os.File) bool {
 	return n > 0
 }
 
-// finish gives the pumps a while to read what the dead program wrote.
+// finish lets the pumps read what the dead program wrote, for drainTime at most.
 func (c *capture) finish() {
 	for _, f := range c.files {
 		_ = f.SetReadDeadline(time.Now().Add(drainTime))
@@ -173,7 +174,7 @@ func (c *capture) finish() {
 	}()
 }
 
-// keep takes apart what was read: whole lines are kept, the begun one is returned.
+// keep splits what was read into lines. It keeps the whole ones and returns the begun one.
 func (c *capture) keep(begun, p []byte, isStderr bool) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -198,14 +199,15 @@ func (c *capture) keep(begun, p []byte, isStderr bool) []byte {
 }
 
 // What the Go runtime prints before the stacks when it gives up, or is asked to by SIGQUIT.
-var crashBegins = [][]byte{[]byte("panic: "), []byte("fatal error: "), []byte("SIGQUIT: "), []byte("SIGABRT: "), []byte("runtime: "), []byte("unexpected fault address ")}
+var crashBegins = [][]byte{[]byte("panic: "), []byte("fatal error: "), []byte("SIGQUIT: "), []byte("SIGABRT: "),
+	[]byte("runtime: "), []byte("unexpected fault address ")}
 
-// traceLine keeps a Go program's stacks, which are mostly longer than the last lines. The lock is held.
+// traceLine keeps a Go program's stacks: they are mostly longer than the lines that are kept. The lock is held.
 func (c *capture) traceLine(line []byte) {
 	for _, begin := range crashBegins {
 		if bytes.HasPrefix(line, begin) {
 			if c.tracing = true; bytes.Contains(c.trace, []byte("\ngoroutine ")) {
-				c.trace = c.trace[:0] // those before were told and lived through
+				c.trace = c.trace[:0] // the program survived the crash that it printed before
 			}
 		}
 	}
@@ -214,7 +216,7 @@ func (c *capture) traceLine(line []byte) {
 	}
 }
 
-// tail returns the last lines and the stacks, after waiting for the output's end, at most until ctx ends.
+// tail waits for the output's end, at most until ctx ends, and returns the last lines and the stacks.
 func (c *capture) tail(ctx context.Context) (lines []string, trace []byte) {
 	select {
 	case <-c.drained:

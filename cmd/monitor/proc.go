@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// procStat is what /proc/<pid>/stat says of a process (proc_pid_stat(5)).
+// procStat is what /proc/<pid>/stat holds about a process (proc_pid_stat(5)).
 type procStat struct {
 	State   byte
 	PGID    int
@@ -29,7 +29,7 @@ func readStat(pid int) (procStat, error) {
 
 var errStat = errors.New("not a line of /proc/pid/stat")
 
-// parseStat reads the line. The name may hold anything, a parenthesis too, so the last one ends it.
+// parseStat reads the line. The name may hold anything, even parentheses: the last parenthesis ends it.
 func parseStat(text []byte) (s procStat, err error) {
 	_, rest, ok := bytes.Cut(text, []byte("("))
 	i := bytes.LastIndexByte(rest, ')')
@@ -66,7 +66,7 @@ func members(pgid int) map[int]procStat {
 	return list
 }
 
-// catches says whether a process handles a signal: SigCgt in /proc/<pid>/status.
+// catches returns whether a process handles a signal: SigCgt in /proc/<pid>/status.
 func catches(pid int, s syscall.Signal) bool {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {

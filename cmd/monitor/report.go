@@ -20,11 +20,11 @@ import (
 const (
 	keepReports = 20                     // a bad night's worth
 	reportQueue = 8                      // ends whose reports wait; more are left out and counted in the log
-	reportDelay = 10 * time.Millisecond  // that the new life has the processors for itself
+	reportDelay = 10 * time.Millisecond  // before a report: the new life has the processors for itself
 	idleTime    = time.Second            // after start or a report, until the memory for it is given back
 	tailTime    = 500 * time.Millisecond // for the last of the output to come
 	hookTime    = 10 * time.Second       // for --on-crash
-	reportEnd   = 3 * time.Second        // that the monitor's own end waits for reports
+	reportEnd   = 3 * time.Second        // how long the monitor's own end waits for reports
 )
 
 // job is a report to be made.
@@ -58,7 +58,7 @@ type report struct {
 // reporter writes crash reports, one after another, beside the supervision.
 type reporter struct {
 	set     *settings
-	tell    *teller
+	print   *printer
 	jobs    chan job
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -67,8 +67,9 @@ type reporter struct {
 	born    time.Time
 }
 
-func newReporter(s *settings, t *teller) *reporter {
-	r := &reporter{set: s, tell: t, jobs: make(chan job, reportQueue), done: make(chan struct{}), closing: make(chan struct{}), born: time.Now()}
+func newReporter(s *settings, p *printer) *reporter {
+	r := &reporter{set: s, print: p, jobs: make(chan job, reportQueue), done: make(chan struct{}), closing: make(chan struct{}),
+		born: time.Now()}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	go func() {
 		defer close(r.done)
@@ -101,16 +102,16 @@ func (r *reporter) giveWay() {
 	}
 }
 
-// submit takes a job, or leaves it out if too many wait. It does not block.
+// submit queues a job. If too many wait, the job is left out and that is logged. It does not block.
 func (r *reporter) submit(j job) {
 	select {
 	case r.jobs <- j:
 	default:
-		r.tell.note("a crash report is left out: others are still being written", "pid", j.pid)
+		r.print.warn("a crash report is left out: others are still being written", "pid", j.pid)
 	}
 }
 
-// close waits a while for the reports that were submitted; what takes longer is cut short.
+// close waits for the submitted reports, for reportEnd at most; then it cuts them short.
 func (r *reporter) close() {
 	close(r.jobs)
 	close(r.closing)
@@ -121,8 +122,8 @@ func (r *reporter) close() {
 }
 
 func (r *reporter) make(j job) {
-	rep := &report{Time: j.ended.UTC(), Reason: j.reason, Cause: j.cause, Command: r.set.argv[0], PID: j.pid, Code: j.code(), Signal: signalName(j.status),
-		Core: j.status.CoreDump(), OOM: j.oom, Uptime: j.lived().Seconds(), Restarts: j.restarts,
+	rep := &report{Time: j.ended.UTC(), Reason: j.reason, Cause: j.cause, Command: r.set.argv[0], PID: j.pid, Code: j.code(),
+		Signal: signalName(j.status), Core: j.status.CoreDump(), OOM: j.oom, Uptime: j.lived().Seconds(), Restarts: j.restarts,
 		Beats: j.watch.Beats, Phase: string(j.watch.Phase), Lag: j.watch.Lag.Seconds()}
 	if j.out != nil {
 		ctx, cancel := context.WithTimeout(r.ctx, tailTime)
@@ -138,10 +139,10 @@ func (r *reporter) make(j job) {
 	}
 	path, err := r.write(rep)
 	if err != nil {
-		r.tell.note("no crash report", "error", err)
+		r.print.warn("no crash report", "error", err)
 		return
 	}
-	r.tell.note("crash report", "file", path)
+	r.print.warn("crash report", "file", path)
 	if r.set.onCrash != "" {
 		r.hook(path)
 	}
@@ -161,7 +162,7 @@ func (r *reporter) write(rep *report) (string, error) {
 	base := filepath.Join(dir, fmt.Sprintf("monitor-%s-%d", rep.Time.Format("20060102T150405.000Z"), rep.PID))
 	err = errors.Join(os.WriteFile(base+".txt", []byte(rep.String()), 0o600), os.WriteFile(base+".json", append(text, '\n'), 0o600))
 	if pruned := prune(dir); pruned != nil {
-		r.tell.note("old crash reports could not be removed", "error", pruned)
+		r.print.warn("old crash reports could not be removed", "error", pruned)
 	}
 	return base + ".json", err
 }
@@ -195,7 +196,7 @@ func (r *reporter) hook(path string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if err := cmd.Run(); err != nil {
-		r.tell.note("the program for crashes failed", "program", r.set.onCrash, "error", err)
+		r.print.warn("the program for crashes failed", "program", r.set.onCrash, "error", err)
 	}
 }
 
@@ -213,7 +214,8 @@ func (rep *report) String() string {
 	row("restarts", fmt.Sprintf("%d before", rep.Restarts))
 	row("beats", fmt.Sprintf("%d, last phase %q", rep.Beats, rep.Phase))
 	for _, c := range rep.SelfTest {
-		row("self-test", strings.TrimSpace(fmt.Sprintf("%s %s %s", map[bool]string{true: "ok  ", false: "FAIL"}[c.OK], c.Name, c.Text)))
+		result := map[bool]string{true: "ok  ", false: "FAIL"}[c.OK]
+		row("self-test", strings.TrimSpace(fmt.Sprintf("%s %s %s", result, c.Name, c.Text)))
 	}
 	for _, g := range rep.Stacks {
 		fmt.Fprintf(&b, "\ngoroutine %d [%s] %s\n%s\n", g.ID, g.State, g.Worker, g.Text)

@@ -9,7 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// maxPause is the longest pause before a restart: a dependency that comes back is not kept waiting for long.
+// maxPause is the longest pause before a restart: when a dependency is back, the program is soon up again.
 const maxPause = 10 * time.Second
 
 // budget is how many restarts are allowed in a time: 5/60s.
@@ -49,8 +49,8 @@ func newRestarts(b budget, first time.Duration) *restarts {
 }
 
 // next returns how long to wait before the next start, and false if the budget is spent. A program that lived for a
-// whole window is healthy: budget and pauses begin anew. Ordered restarts cost pauses, so that a flood of orders is no
-// busy loop, but not the budget: somebody stands beside and looks on.
+// whole window is healthy: budget and pauses begin anew. An ordered restart costs a pause, so that a flood of orders is
+// no busy loop, but nothing of the budget: a person gave the order and looks on.
 func (r *restarts) next(started, now time.Time, ordered bool) (pause time.Duration, ok bool) {
 	if now.Sub(started) >= r.window {
 		r.recent, r.inARow = r.recent[:0], 0

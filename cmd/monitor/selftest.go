@@ -10,21 +10,22 @@ import (
 )
 
 const (
-	patternBytes = 1 << 20  // enough to touch 256 pages; more would cost a small host memory just when it is short
-	fewMemory    = 32 << 20 // below these the next start may well fail for the same reason
-	fewDisk      = 64 << 20
-	fewFiles     = 32
-	clockStep    = 2 * time.Second // a wall clock that went this far from the monotonic one was set
+	patternBytes = 1 << 20 // touches 256 pages; more could be too much for a small host that is short of memory
+	// With less than these the next start may fail for the same reason.
+	fewMemory = 32 << 20
+	fewDisk   = 64 << 20
+	fewFiles  = 32
+	clockStep = 2 * time.Second // a wall clock that is this far from the monotonic one was set
 )
 
-// check is one part of the self-test after a crash, as Redis does one: is it the machine?
+// check is one part of the self-test after a crash. Redis has such a test, too: is it the machine?
 type check struct {
 	Name string `json:"name"`
 	OK   bool   `json:"ok"`
 	Text string `json:"text"`
 }
 
-// selfTest takes some milliseconds, and waits for nothing but the kernel.
+// selfTest runs the checks. It takes some milliseconds and waits for nothing but the kernel.
 func selfTest(dataDir string, born time.Time) []check {
 	return []check{memoryPattern(), memoryFree(), diskFree(dataDir), filesFree(), clock(born)}
 }

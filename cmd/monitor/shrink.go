@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// shrink gives back the memory that start-up and reports needed and waiting does not: the heap's, and the constant data
-// of our own program file, which the kernel maps by the dozen and brings back from its cache when they are read again.
-// The code stays: a restart must not wait for it.
+// shrink gives back memory that start-up and reports needed and waiting doesn't: the heap's free pages, and the pages of
+// constant data of our own program file. The kernel reads those again when they are needed. The pages of code stay: a
+// restart must not wait for them.
 func shrink() {
 	debug.FreeOSMemory()
 	own, err := os.Readlink("/proc/self/exe")
@@ -24,8 +24,9 @@ func shrink() {
 	for line := range strings.Lines(string(maps)) {
 		var from, to uintptr
 		var mode string
-		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil || mode[1] == 'w' || mode[2] == 'x' || !strings.HasSuffix(strings.TrimSpace(line), " "+own) {
-			continue // neither code nor what we could have written to
+		_, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode)
+		if err != nil || mode[1] == 'w' || mode[2] == 'x' || !strings.HasSuffix(strings.TrimSpace(line), " "+own) {
+			continue // neither code nor pages that we may have written to
 		}
 		// An error costs memory only.
 		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, from, to-from, syscall.MADV_DONTNEED)

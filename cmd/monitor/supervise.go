@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// A hung program gets this part of the allowed silence, but no more than the second, to print its stacks: the
-	// whole, the next start included, takes less than 1.5 × the allowed silence then.
+	// A hung program gets this part of the allowed silence to print its stacks, but at most quitMost. So the next
+	// start comes within 1.5 × the allowed silence.
 	quitShare = 0.25
 	quitMost  = 2 * time.Second
-	// A killed process is gone in milliseconds. Longer only the kernel can hold it, over a dead disk or share.
+	// A killed process is gone in milliseconds. Only the kernel can hold it longer, over a dead disk or share.
 	killTime = 5 * time.Second
 )
 
@@ -34,7 +34,7 @@ type outcome struct {
 	pid            int
 	status         syscall.WaitStatus
 	reason         reason
-	cause          string // in words; empty: the status says it all
+	cause          string // in words; empty if the status is enough
 	stopped        bool   // the monitor was told to stop
 	oom            bool
 	started, ended time.Time
@@ -45,7 +45,7 @@ type outcome struct {
 func (o outcome) code() int            { return exitCode(o.status) }
 func (o outcome) lived() time.Duration { return o.ended.Sub(o.started) }
 
-// String is what stands after the original's "Error = ".
+// String returns what is printed after the original's "Error = ".
 func (o outcome) String() string {
 	text := fmt.Sprint(o.code())
 	if name := signalName(o.status); name != "" {
@@ -86,11 +86,11 @@ type attendance struct {
 	gone  bool // the monitor gives the program up: KILL does not end it
 }
 
-// attend lives through one life of the program.
+// attend watches over one life of the program and returns how it ended.
 func (m *monitor) attend(c *child) outcome {
 	a := &attendance{monitor: m, c: c, timer: time.NewTimer(0)}
 	defer a.timer.Stop()
-	a.watchOn()
+	a.armTimer()
 	for {
 		select {
 		case status := <-c.ended:
@@ -103,7 +103,7 @@ func (m *monitor) attend(c *child) outcome {
 			a.kill(why, "command address")
 		case <-a.sooner:
 			if a.stage == watched {
-				a.watchOn()
+				a.armTimer()
 			}
 		case <-a.timer.C:
 			a.due()
@@ -114,8 +114,8 @@ func (m *monitor) attend(c *child) outcome {
 	}
 }
 
-// watchOn sets the timer to the next deadline of the heartbeats.
-func (a *attendance) watchOn() {
+// armTimer sets the timer to the next deadline of the heartbeats.
+func (a *attendance) armTimer() {
 	if a.set.timeout == 0 {
 		a.timer.Stop()
 		return
@@ -138,19 +138,19 @@ func (a *attendance) due() {
 		a.judge()
 	case quitting, stopping:
 		if a.stage == stopping {
-			a.tell.note("the program does not stop", "after", a.set.stopGrace)
+			a.print.warn("the program does not stop", "after", a.set.stopGrace)
 			a.out.cause = "did not stop in time"
 		}
 		a.c.kill()
 		a.to(killed, killTime)
 	case killed:
-		a.tell.note("the killed program is still there: it waits in the kernel", "pid", a.c.pid)
+		a.print.warn("the killed program is still there: it waits in the kernel", "pid", a.c.pid)
 		a.gone = a.out.stopped
 		a.timer.Reset(killTime)
 	}
 }
 
-// judge looks whether the heartbeats have come.
+// judge decides whether the program hangs: whether its heartbeats have come.
 func (a *attendance) judge() {
 	a.mu.Lock()
 	verdict := a.watch.Tick(time.Now())
@@ -158,15 +158,15 @@ func (a *attendance) judge() {
 	a.mu.Unlock()
 	switch verdict {
 	case heartbeat.Late:
-		a.tell.late(w.Lag)
+		a.print.late(w.Lag)
 	case heartbeat.Missed, heartbeat.Hung:
-		a.tell.missing(w.Missed, a.set.misses)
+		a.print.missing(w.Missed, a.set.misses)
 	}
 	if verdict != heartbeat.Hung {
-		a.watchOn()
+		a.armTimer()
 		return
 	}
-	a.tell.killing(a.c.pid)
+	a.print.killing(a.c.pid)
 	a.out.reason, a.out.cause = neverDying, fmt.Sprintf("Missed %d heartbeats", w.Missed)
 	a.c.signal(syscall.SIGQUIT)
 	allowed := time.Duration(a.set.misses) * a.set.timeout
@@ -182,10 +182,10 @@ func (a *attendance) signal(s syscall.Signal) {
 	}
 }
 
-// stop passes the signal on and sets the grace; once more, and only the signal is passed on.
+// stop passes the signal on and starts the grace. A second call only passes the signal on.
 func (a *attendance) stop(s syscall.Signal, by string) {
 	if !a.out.stopped {
-		a.tell.stopping(by, a.set.stopGrace)
+		a.print.stopping(by, a.set.stopGrace)
 	}
 	a.out.stopped = true
 	a.c.signal(s)
@@ -198,7 +198,7 @@ func (a *attendance) kill(why, by string) {
 	if a.stage == killed {
 		return
 	}
-	a.tell.order("kill", why, by)
+	a.print.order("kill", why, by)
 	a.out.reason, a.out.cause = aberrant, "Killed by order"
 	if why != "" {
 		a.out.cause += ": " + why
@@ -216,7 +216,7 @@ func (a *attendance) order(o order) {
 		a.kill(o.reason, by)
 		o.reply <- answer{Text: fmt.Sprintf("killed pid %d", a.c.pid)}
 	case "stop":
-		a.tell.order(o.what, o.reason, by)
+		a.print.order(o.what, o.reason, by)
 		a.stop(syscall.SIGTERM, strings.TrimSpace("order "+o.reason))
 		o.reply <- answer{Text: fmt.Sprintf("stopping pid %d", a.c.pid)}
 	case "dump":
@@ -224,7 +224,7 @@ func (a *attendance) order(o order) {
 			o.reply <- answer{err: errors.New("the program does not handle USR1, and would die of it")}
 			return
 		}
-		a.tell.order(o.what, o.reason, by)
+		a.print.order(o.what, o.reason, by)
 		a.c.signal(syscall.SIGUSR1)
 		o.reply <- answer{Text: fmt.Sprintf("asked pid %d for its state", a.c.pid)}
 	}

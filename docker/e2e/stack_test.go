@@ -193,7 +193,10 @@ func (s *stack) request(method, path, body string) (int, string) {
 // process posts an event, again and again until it is accepted, and waits until it is processed.
 func (s *stack) process(id string) {
 	s.t.Helper()
-	s.until("event "+id+" accepted", func() bool { status, _ := s.request("POST", "/events", `{"type":"order.created","id":"`+id+`"}`); return status == 202 })
+	s.until("event "+id+" accepted", func() bool {
+		status, _ := s.request("POST", "/events", `{"type":"order.created","id":"`+id+`"}`)
+		return status == 202
+	})
 	s.until("event "+id+" processed", func() bool {
 		_, text := s.request("GET", "/events/"+id, "")
 		return strings.Contains(text, `"processed"`)

@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// tolerated is how many unexpected exits of one program within window supervisord mends by itself. One more, and
-	// restarting in place does not help: a new container may.
+	// tolerated is how many unexpected exits of one program within window are left to supervisord's restarts. After one
+	// more, restarts don't help, and a new container may.
 	tolerated = 2
 	window    = 10 * time.Minute
-	// lastWords is what supervisord gets between our answer and the kill, to write why a program was given up and to pass
-	// on the reason that we logged: it does both in its next turns, within milliseconds, later on a busy machine.
+	// lastWords is the time between our answer and the kill. In it supervisord logs that it gave the program up, and passes
+	// on the reason that we logged: both within milliseconds, later on a busy machine.
 	lastWords = 500 * time.Millisecond
-	// maxEvent bounds what is read of one event; a process event has some 80 bytes.
+	// maxEvent is the largest event in bytes; a process event has some 80.
 	maxEvent = 64 << 10
 )
 
-// run speaks the listener's protocol until in ends, and returns the exit code. It calls end when the container shall end,
-// lastWords after it has answered the event that decided so; further events wait meanwhile.
+// run speaks the listener's protocol until in ends, and returns the exit code. When the container has to end, it calls end,
+// lastWords after its answer to the event that is the reason; other events wait meanwhile.
 func run(in io.Reader, out, err io.Writer, end func() error) int {
 	log := slog.New(slog.NewJSONHandler(err, nil)).With("app", "listener")
 	j := judge{exits: map[string][]time.Time{}}
@@ -54,7 +54,7 @@ func run(in io.Reader, out, err io.Writer, end func() error) int {
 	}
 }
 
-// event is what supervisord tells: its name, and the tokens of its payload.
+// event is a message of supervisord: its name, and the tokens of its payload.
 type event struct {
 	name   string
 	fields map[string]string
@@ -87,10 +87,10 @@ func tokens(line string) map[string]string {
 	return fields
 }
 
-// judge remembers the unexpected exits of each program.
+// judge decides when the container has to end. It remembers the unexpected exits of each program.
 type judge struct{ exits map[string][]time.Time }
 
-// decide says why the container must end because of the event, or nothing.
+// decide returns the reason why the container has to end after the event, empty if it need not.
 func (j judge) decide(e event, now time.Time) string {
 	program := e.fields["groupname"] + ":" + e.fields["processname"]
 	switch {

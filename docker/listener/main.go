@@ -1,9 +1,9 @@
-// Command listener ends the container when supervisord alone would idle on: when a program is in the state FATAL
-// (it can't be started), or when one ends unexpectedly for the third time within ten minutes. It kills supervisord, so
-// that tini ends, the container with it, and docker's restart policy acts, with docker's growing pauses.
+// Command listener ends the container where supervisord alone would go on without the program: when a program is in the
+// state FATAL (it can't be started), or when one ends unexpectedly for the third time within ten minutes. It kills
+// supervisord. Then tini and the container end, and docker's restart policy starts it again, with growing pauses.
 //
-// It is an event listener of supervisord: http://supervisord.org/events.html. A program that ends as expected (code
-// 0), or that an operator stops, is none of its business. It ends with its standard input.
+// It is an event listener of supervisord: http://supervisord.org/events.html. It ignores a program that ends as expected
+// (code 0), or that an operator stops. It ends with its standard input.
 package main
 
 import (

@@ -189,8 +189,8 @@ func TestNginxKnowsTheAppsSizes(t *testing.T) {
 		status            int
 		who               string
 	}{
-		{"a large event", "application/json", order(mib-2), http.StatusAccepted, "accepted"},
-		{"too large an event", "application/json", order(mib+8), http.StatusRequestEntityTooLarge, "1048576"},
+		{"a large event", "application/json", order(mib - 2), http.StatusAccepted, "accepted"},
+		{"too large an event", "application/json", order(mib + 8), http.StatusRequestEntityTooLarge, "1048576"},
 		{"a large batch", "application/x-ndjson", strings.Repeat(order(mib-1)+"\n", 8), http.StatusAccepted, "accepted"},
 		{"too large a batch", "application/x-ndjson", strings.Repeat("x", 8*mib+1), http.StatusRequestEntityTooLarge, "a batch has at most 8 MiB"},
 	} {

@@ -1,7 +1,7 @@
 // Command naughty is the naughty worker: a program to try the monitor with. It works (sleeps) for random times, sends a
-// heartbeat after each, and now and then crashes, hangs for ever or ends cleanly. With the same --seed it does the
-// same again, so that what it shows can be repeated. It beats as a program without our client would: with a bare PUSH
-// socket and empty messages. docs/monitor.md has a transcript.
+// heartbeat after each, and now and then crashes, hangs for ever or ends cleanly. With the same --seed it does the same
+// again. It beats as a program without our client would: with a bare PUSH socket and empty messages. docs/monitor.md has a
+// transcript.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 
 const (
 	exitCrash = 255 // the original's exit(-1)
-	// Of each turn: 1 in 10 crashes, 1 in 10 of the rest ends, as the original does; ours hangs in 1 of 20.
+	// In each turn 1 in 10 crashes, and 1 in 10 of the rest ends, as in the original; ours also hangs in 1 of 20.
 	crashShare, endShare, hangShare = 0.1, 0.1, 0.05
 	sendTime                        = 100 * time.Millisecond // for a beat, when no monitor is there
 )
@@ -58,7 +58,7 @@ func run(args []string, out io.Writer) int {
 		work := time.Duration(random.Float64() * float64(*longest))
 		fmt.Fprintf(out, "[naughty_worker] Working (sleeping) for %.3f seconds.\n", work.Seconds())
 		<-time.After(work)
-		if alone != nil { // nobody there: it works on, and one that was slow to answer is found later
+		if alone != nil { // no monitor: work on; a monitor that answers later is found in a later turn
 			alone = within(connect)
 		}
 		if alone == nil {
@@ -73,13 +73,14 @@ func run(args []string, out io.Writer) int {
 			return 0
 		case random.Float64() < hangShare:
 			fmt.Fprintln(out, "[naughty_worker] Hanging for ever ...")
-			for i := 0; ; i++ { // a true hang: neither work nor a way out
+			for i := 0; ; i++ { // a real hang: no work, and no way out
 			}
 		}
 	}
 }
 
-// restarts makes each life under a monitor another one: with the same it would crash at the same point for ever.
+// restarts returns which life under a monitor this is. It changes the seed: with the same one each life would crash at the
+// same point.
 func restarts() (n uint64) {
 	_, _ = fmt.Sscan(os.Getenv("MONITOR_RESTARTS"), &n)
 	return n

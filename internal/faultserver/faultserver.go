@@ -1,5 +1,5 @@
-// Package faultserver is servers that fail, one for each way in which a service that we call can, for the tests of all that calls
-// out: whatever is at the other end, the app must start, work and end as if nobody were there. It is used by tests alone.
+// Package faultserver has servers that fail, one for each way in which a service can. They are for the tests of everything
+// that calls other services: whatever the other end does, the app must start, work and end as if it were not there.
 package faultserver
 
 import (
@@ -15,15 +15,15 @@ import (
 
 // The names of the servers that tests tell apart.
 const (
-	Nonsense = "nonsense" // which is a good answer for who reads only the status
+	Nonsense = "nonsense" // the status is good, but the body is not
 	Moved    = "moved"
 	NoName   = "no such name"
 )
 
-// Server is one that fails.
+// Server is a server that fails in one way.
 type Server struct {
 	Name  string
-	Final bool                           // it refuses for good: trying again is no use
+	Final bool                           // it refuses for good: a retry is no use
 	Start func(*testing.T) (addr string) // host:port; it ends with the test
 }
 
@@ -35,14 +35,14 @@ func Servers() []Server {
 			_ = l.Close()
 			return l.Addr().String()
 		}},
-		// The kernel takes the connection, and nobody ever answers.
+		// The kernel accepts the connection, and nobody ever answers.
 		{"black hole", false, func(t *testing.T) string { return listen(t).Addr().String() }},
 		{"slow drip", false, drip},
 		{"500s", false, answering(func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) })},
 		{"429 with Retry-After", false, answering(func(w http.ResponseWriter) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(http.StatusTooManyRequests)
-			// Telegram says it in the body.
+			// Telegram has the wait in the body.
 			_, _ = io.WriteString(w, `{"ok":false,"error_code":429,"description":"Too Many Requests","parameters":{"retry_after":3600}}`)
 		})},
 		{"huge body", true, answering(func(w http.ResponseWriter) {
@@ -76,7 +76,7 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// answering starts a server that reads each request and answers in its content type.
+// answering starts a server that reads each request and answers with its content type.
 func answering(answer func(http.ResponseWriter)) func(*testing.T) string {
 	return func(t *testing.T) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +89,7 @@ func answering(answer func(http.ResponseWriter)) func(*testing.T) string {
 	}
 }
 
-// drip starts a server that answers a byte at a time, for minutes.
+// drip starts a server that answers one byte at a time, for minutes.
 func drip(t *testing.T) string {
 	l := listen(t)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -4,20 +4,20 @@
 //	                                     │
 //	                       Verify ◄──────┴──────► Restore
 //
-// A backup is one tar archive, so that it can be looked into with what every system has:
+// A backup is one tar archive, which can be read with the tools of every system:
 //
-//	EVENTS/head      what the server wants to hear before it takes the stream back
-//	EVENTS/000001    … what Queue.Export wrote, in pieces
+//	EVENTS/head      the request that makes a server restore the stream
+//	EVENTS/000001    … the output of Queue.Export, in pieces
 //	…                the other streams, in the same way
 //	manifest.json    when it was made, by which version, and what each stream holds: counts, sequences, a digest
 //	SHA256           of all bytes before this entry, which is the last
 //
-// It promises that a file which has its name is whole and on the disk: it is written under another name, synced, read
-// again and compared with its checksum before it is renamed. A full disk, a target that vanishes and a kill leave the
-// older backups as they were. It never takes the last of the space that the queue needs, and never writes to the files of
-// a queue that it copies.
+// It promises that a file with the name of a backup is whole and on the disk: it is written under another name, synced,
+// read again and compared with its checksum before it is renamed. A full disk, a target that vanishes and a kill leave the
+// older backups as they were. It leaves the space free that the queue needs, and never writes to the files of a queue that
+// it copies.
 //
-// It holds the events and what is known of them. It does not hold settings and secrets, and it is not encrypted.
+// A backup holds the events and their state. It holds no settings and secrets, and is not encrypted.
 package backup
 
 import (
@@ -38,7 +38,7 @@ import (
 	"example.com/base-app/pkg/queue"
 )
 
-// Manifest says what a backup holds.
+// Manifest describes the content of a backup.
 type Manifest struct {
 	Format  int             `json:"format"`
 	Time    time.Time       `json:"time"` // when it was begun, UTC
@@ -47,7 +47,7 @@ type Manifest struct {
 	Streams []queue.Content `json:"streams"`
 }
 
-// Events is how many events a restored queue would deliver, and dead how many dead letters it would hold.
+// Events returns how many events a restored queue would deliver, and how many dead letters it would hold.
 func (m *Manifest) Events() (waiting, dead uint64) {
 	for _, s := range m.Streams {
 		switch s.Stream {
@@ -60,7 +60,7 @@ func (m *Manifest) Events() (waiting, dead uint64) {
 	return waiting, dead
 }
 
-// Lost is how many messages the queue had lost to a damaged disk when it was copied.
+// Lost returns how many messages the queue had lost to a damaged disk before it was copied.
 func (m *Manifest) Lost() (n uint64) {
 	for _, s := range m.Streams {
 		n += s.Lost
@@ -68,7 +68,7 @@ func (m *Manifest) Lost() (n uint64) {
 	return n
 }
 
-// Source is what is copied: a queue.Queue, or queue.Files.
+// Source is the queue that is copied: a queue.Queue, or queue.Files.
 type Source interface {
 	Export(ctx context.Context, begin func(stream string, head []byte) (io.Writer, error)) ([]queue.Content, error)
 }
@@ -83,7 +83,7 @@ const (
 )
 
 // Write writes a backup of the source to w, with Time, App and Version as m says, and returns the whole manifest. It
-// blocks as the source's Export does. What is written before an error is no backup, and Check says so.
+// blocks as the source's Export does. After an error the bytes written are no backup, and Check refuses them.
 func Write(ctx context.Context, w io.Writer, from Source, m Manifest) (Manifest, error) {
 	m.Format, m.Time = format, m.Time.UTC()
 	sum := sha256.New()
@@ -137,34 +137,34 @@ func header(name string, size int) *tar.Header {
 	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(size), Mode: 0o600, Format: tar.FormatUSTAR}
 }
 
-// tail is the end of a backup whose bytes so far have the sum.
+// tail returns the end of a backup whose bytes so far have the sum.
 func tail(sum hash.Hash) []byte {
 	var b strings.Builder
 	w := tar.NewWriter(&b)
 	text := hex.EncodeToString(sum.Sum(nil)) + "\n"
-	_ = w.WriteHeader(header(nameSum, len(text))) // a strings.Builder takes everything
+	_ = w.WriteHeader(header(nameSum, len(text))) // can't fail: it writes to a strings.Builder
 	_, _ = io.WriteString(w, text)
 	_ = w.Close()
 	return []byte(b.String())
 }
 
-// errDamaged says that a file is no backup any more, or never was one.
+// errDamaged is the error of a file that is no backup, or a damaged one.
 var errDamaged = errors.New("it is damaged, or was not written to its end")
 
-// taker is where the streams of a backup go, one after another.
+// taker receives the streams of a backup, one after another.
 type taker interface {
 	begin(stream string, head []byte) error
 	piece(data []byte) error
 	end() error
 }
 
-// isStream tells whether s may name a stream: it becomes a part of a request to the server.
+// isStream returns whether s may be the name of a stream: it becomes a part of a request to the server.
 func isStream(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < 'A' || r > 'Z' })
 }
 
-// read reads a backup from its begin, gives the streams to t, and returns the manifest. What t is given is valid until
-// t returns. It does not know the checksum, and takes nothing for granted: r may be anything.
+// read reads a backup from its begin, passes the streams to t, and returns the manifest. The bytes that t gets are valid
+// until t returns. It does not check the checksum, and r may hold anything.
 func read(r io.Reader, t taker) (Manifest, error) {
 	archive := tar.NewReader(r)
 	var open string // the stream that is being read

@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WriteFiles is Write for the files of a queue whose app is down. It only reads them: a server that opened them would
-// write, and it takes more than is damaged for lost. What it opens is a copy of them in a scratch folder in dir, which
-// Save holds and sweeps; it costs as much space for a while, unless the disk can share it. From the call of copied on
-// the files may be used again.
+// WriteFiles is Write for the files of a queue whose app is down. It only reads them, and opens a copy in a scratch folder
+// in dir, which Save locks and cleans up: a server that opened the files themselves would write, and drop more than what
+// is damaged. The copy needs as much space for a while, unless the disk can share it. When copied is called, the files
+// may be used again.
 func WriteFiles(ctx context.Context, w io.Writer, folder, dir string, copied func(), m Manifest, log *slog.Logger) (_ Manifest, err error) {
 	tmp, err := os.MkdirTemp(dir, scratch)
 	if err != nil {
@@ -78,7 +78,7 @@ func copyTree(ctx context.Context, from, to string) error {
 		if f, ok := in.(*os.File); ok && unix.IoctlFileClone(int(out.Fd()), int(f.Fd())) == nil {
 			return nil
 		}
-		if !asked { // whether all fits, before it is tried
+		if !asked { // check first whether all fits
 			if err := room(to, left); err != nil {
 				return err
 			}
@@ -89,7 +89,7 @@ func copyTree(ctx context.Context, from, to string) error {
 	})
 }
 
-// source says that the files of the queue can't be read.
+// source returns the error of queue files that can't be read.
 func source(err error) error {
 	if err == nil {
 		return nil

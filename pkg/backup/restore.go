@@ -14,12 +14,12 @@ import (
 	"example.com/base-app/pkg/queue"
 )
 
-// perMessage is what a message costs on disk beyond its bytes, generously.
+// perMessage is how many bytes a message needs on disk beyond its content, with some room.
 const perMessage = 64
 
-// Verify restores the backup at path into a folder in dir, reads every message of it, and compares counts, sequences
-// and the digest of the contents with what the backup says. It removes the folder. It blocks for about as long as the
-// backup took, until ctx ends.
+// Verify restores the backup at path into a folder in dir, reads every message of it, and compares counts, sequences and
+// the digest of the contents with the manifest. Then it removes the folder. It takes about as long as the backup did, and
+// ends with ctx.
 func Verify(ctx context.Context, path, dir string, log *slog.Logger) (m Manifest, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return m, target(err)
@@ -37,8 +37,8 @@ func Verify(ctx context.Context, path, dir string, log *slog.Logger) (m Manifest
 	return restore(ctx, path, tmp, log)
 }
 
-// Restore makes the queue's folder of the backup at path, having compared it as Verify does. The folder must be empty
-// or missing, and nobody may use it; it is there whole or, after an error or a kill, not at all. Open takes it from there.
+// Restore makes the queue's folder from the backup at path, and compares it as Verify does. The folder must be empty or
+// missing, and not in use. After an error or a kill there is no folder. queue.Open opens it.
 func Restore(ctx context.Context, path, folder string, log *slog.Logger) (m Manifest, err error) {
 	entries, err := os.ReadDir(folder)
 	switch {
@@ -114,16 +114,18 @@ func compare(want, have []queue.Content) error {
 	}
 	var err error
 	for i, w := range want {
-		w.Lost = 0 // by the queue, not by the backup
+		w.Lost = 0 // the queue lost them, not the backup
 		if h := have[i]; h != w {
-			err = errors.Join(err, fmt.Errorf("stream %s differs: the backup has %d messages, %d to %d of %d, digest %.8s; restored are %d, %d to %d of %d, digest %.8s",
-				w.Stream, w.Messages, w.First, w.Last, w.Position, w.SHA256, h.Messages, h.First, h.Last, h.Position, h.SHA256))
+			const format = "stream %s differs: the backup has %d messages, %d to %d of %d, digest %.8s; " +
+				"restored are %d, %d to %d of %d, digest %.8s"
+			err = errors.Join(err, fmt.Errorf(format, w.Stream, w.Messages, w.First, w.Last, w.Position, w.SHA256,
+				h.Messages, h.First, h.Last, h.Position, h.SHA256))
 		}
 	}
 	return err
 }
 
-// importer gives the streams of a backup to a queue's files.
+// importer writes the streams of a backup to a queue's files.
 type importer struct {
 	ctx    context.Context // of the restoration, which is one call
 	files  *queue.Files
@@ -138,7 +140,7 @@ func (i *importer) begin(stream string, head []byte) (err error) {
 func (i *importer) piece(data []byte) error { return i.stream.Write(i.ctx, data) }
 func (i *importer) end() error              { return i.stream.End(i.ctx) }
 
-// syncTree makes durable what was written without syncing.
+// syncTree syncs a folder's files, which were written without a sync.
 func syncTree(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {

@@ -20,9 +20,9 @@ import (
 
 const (
 	lockName = ".lock"
-	partial  = ".partial" // ends the names of what is being written
+	partial  = ".partial" // ends the name of a file that is being written
 	scratch  = ".scratch-"
-	// Reserve is what must stay free on a disk: twice what the queue needs to accept events at all.
+	// Reserve is how many bytes must stay free on a disk: twice as many as the queue needs to accept events.
 	Reserve = 128 << 20
 	// timeFormat makes names that sort by time.
 	timeFormat = "20060102T150405.000Z"
@@ -33,12 +33,12 @@ var fileName = regexp.MustCompile(`^queue-\d{8}T\d{6}\.\d{3}Z\.backup$`)
 // Targets are the folders that backups are kept in.
 type Targets struct {
 	Dir    string // made if it is missing
-	Second string // for a copy of each; empty: none. One that is missing is an error: its disk is not mounted
-	Keep   int    // the newest so many stay, in each
+	Second string // for a copy of each; empty: none. A missing folder is an error: its disk is not mounted
+	Keep   int    // how many stay in each folder, the newest
 }
 
-// lock keeps others from using the folder dir for backups until the returned function is called, and removes what a
-// backup left behind that was killed. It doesn't wait: if the folder is in use the error says so.
+// lock keeps other processes from using the folder dir for backups until the returned function is called, and removes the
+// remains of backups that were killed. It doesn't wait: a folder in use is an error.
 func lock(dir string) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -58,7 +58,7 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// sweep removes what was not finished.
+// sweep removes unfinished files and folders.
 func sweep(dir string) error {
 	var err error
 	for _, pattern := range []string{"queue-*.backup" + partial, scratch + "*"} {
@@ -71,10 +71,10 @@ func sweep(dir string) error {
 	return target(err)
 }
 
-// Save makes a file of what fill writes in Dir, then a copy of it in Second, and removes the oldest of each. The file
-// that it returns is whole whatever the error says, unless it is empty: should the second folder fail, the first has
-// its file. It blocks until the files are on their disks; only fill and the copy end with ctx. That another backup or
-// verification uses a folder is an error.
+// Save writes the output of fill to a file in Dir, then a copy of it in Second, and removes the oldest of each. If the path
+// that it returns is not empty, the file there is whole, even with an error: the second folder may have failed. It blocks
+// until the files are on their disks; only fill and the copy end with ctx. A folder that another backup or verification
+// uses is an error.
 func Save(ctx context.Context, t Targets, now time.Time, fill func(io.Writer) error) (file string, m Manifest, err error) {
 	if err := os.MkdirAll(t.Dir, 0o700); err != nil {
 		return "", m, target(err)
@@ -88,7 +88,8 @@ func Save(ctx context.Context, t Targets, now time.Time, fill func(io.Writer) er
 	if t.Second != "" {
 		_, _, copyErr := add(t.Second, name, t.Keep, func(w io.Writer) error { return copyFile(ctx, w, file) })
 		if copyErr != nil {
-			err = errors.Join(err, &fault.Error{Kind: fault.KindDependency, Op: "second copy", Hint: "look at BACKUP_SECOND_DIR; the first is whole: " + file, Err: copyErr})
+			err = errors.Join(err, &fault.Error{Kind: fault.KindDependency, Op: "second copy",
+				Hint: "look at BACKUP_SECOND_DIR; the first is whole: " + file, Err: copyErr})
 		}
 	}
 	return file, m, err
@@ -107,7 +108,7 @@ func add(dir, name string, keep int, fill func(io.Writer) error) (made bool, m M
 	return true, m, rotate(dir, name, keep)
 }
 
-// put writes a file that is whole, or none.
+// put writes a whole file; after an error there is none.
 func put(dir, name string, fill func(io.Writer) error) (m Manifest, err error) {
 	path := filepath.Join(dir, name)
 	if _, err := os.Lstat(path); err == nil {
@@ -118,9 +119,9 @@ func put(dir, name string, fill func(io.Writer) error) (m Manifest, err error) {
 		return m, target(err)
 	}
 	defer func() {
-		_ = f.Close() // what matters was synced
+		_ = f.Close() // the content is synced already
 		if err != nil {
-			_ = os.Remove(path + partial) // else the next one does it
+			_ = os.Remove(path + partial) // if that fails, the next backup removes it
 		}
 	}()
 	if err := fill(&roomy{file: f, dir: dir}); err != nil {
@@ -139,10 +140,10 @@ func put(dir, name string, fill func(io.Writer) error) (m Manifest, err error) {
 	return m, target(syncDir(dir))
 }
 
-// forget drops the file from the kernel's cache: what is read next comes from the disk, and the app's pages stay.
+// forget drops the file from the kernel's cache: the next read comes from the disk, and the app's pages stay cached.
 func forget(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) }
 
-// roomy is a file that refuses to take the last space on its disk.
+// roomy is a file that refuses to use the last space on its disk.
 type roomy struct {
 	file *os.File
 	dir  string
@@ -156,7 +157,7 @@ func (r *roomy) Write(p []byte) (int, error) {
 	return n, target(err)
 }
 
-// room tells whether n bytes more fit into dir.
+// room returns an error if n more bytes don't fit into dir.
 func room(dir string, n uint64) error {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
@@ -169,7 +170,7 @@ func room(dir string, n uint64) error {
 	return nil
 }
 
-// target says that a folder for backups can't be used.
+// target returns the error of a folder for backups that can't be used.
 func target(err error) error {
 	if err == nil {
 		return nil
@@ -226,7 +227,7 @@ func List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// rotate removes the oldest, and never the one that was just made: the clock may have been wrong.
+// rotate removes the oldest backups, but never the one that was just made: the clock may have been wrong.
 func rotate(dir, made string, keep int) error {
 	names, err := List(dir)
 	if err != nil {
@@ -242,7 +243,7 @@ func rotate(dir, made string, keep int) error {
 	return target(err)
 }
 
-// Check reads the file at path whole and compares it with its checksum, and returns what it says of itself.
+// Check reads the whole file at path, compares it with its checksum, and returns its manifest.
 func Check(path string) (Manifest, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -285,7 +286,7 @@ func check(f io.ReadSeeker) (Manifest, error) {
 	return read(f, nowhere{})
 }
 
-// nowhere takes streams and forgets them.
+// nowhere drops the streams.
 type nowhere struct{}
 
 func (nowhere) begin(string, []byte) error { return nil }

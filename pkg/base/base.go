@@ -274,9 +274,9 @@ func (p *program) start() int {
 		<-told
 	})
 	abandonTelemetry(tel) // whatever an exporter does now, the cause is saved
-	lifecycle.Say(func() { tellEnd(rt, exit) })
+	lifecycle.Print(func() { tellEnd(rt, exit) })
 	if cause := context.Cause(rt.Context()); fault.Of(cause) == fault.KindConfig {
-		lifecycle.Say(func() { p.fail(cause) })
+		lifecycle.Print(func() { p.fail(cause) })
 	}
 	return exit.Code
 }

@@ -1,20 +1,23 @@
-// Package chaos breaks the running app on order, so that people can see what it does then: it delays, fails, panics,
-// hangs or loses what passes a named fault point, and kills a named worker.
+// Package chaos breaks the running app on order, so that people can see how it reacts. A call that passes a named fault
+// point is delayed, fails, panics, hangs, or is lost; a named worker is killed.
 //
 //	Start(order) ─► refused: it would end the process, or stop all work; Force does it all the same
 //	     │
 //	     ▼             Hit, Step: each passage is struck with the order's probability
 //	  active ───────────────────────────────────────────────────────────────► latency, error, drop, panic, stall
 //	     │
-//	     └─► over: expired (at most an hour), stopped, or the process ends; whoever is held goes on at once
+//	     └─► over: expired (at most an hour), stopped, or the process ends; calls that are held go on at once
 //
-// It promises: nothing is struck without an order that says why and has an end; each order's begin and end are logged
-// with who gave it and how often it struck; an order touches only the points that it named at its start and that take
-// its kind; orders live in memory alone, so that a restart ends them; a point costs a nanosecond while there is no order.
+// It promises:
+//   - Nothing is struck without an order, and an order has a reason and an end.
+//   - Begin and end of each order are logged, with who gave it and how often it struck.
+//   - An order strikes only the points of its scope that exist when it starts and accept its kind.
+//   - Orders live in memory only: a restart ends them.
+//   - A point costs a nanosecond while there is no order.
 //
-// It knows no queue and no socket. They call a function func(ctx, point) error, if they were given one, where they can
-// bear its error, and pkg/base gives them Hit or Step. A point takes only the kinds that break no promise: what must not
-// be lost has no drop, and the control socket, which ends all this, has no point at all.
+// It knows no queue and no socket. They have an option for a function func(ctx, point) error, which they call where they
+// can return its error; pkg/base gives them Hit or Step. A point accepts only the kinds that break no promise: the queue,
+// which must lose nothing, has no drop, and the control socket, which stops orders, has no point at all.
 package chaos
 
 import (
@@ -30,21 +33,21 @@ import (
 	"example.com/base-app/pkg/worker"
 )
 
-// Kind is what happens to who is struck.
+// Kind is what happens to a call that is struck.
 type Kind string
 
 // The kinds.
 const (
 	Latency Kind = "latency" // it takes Delay longer, and up to Jitter more
 	Error   Kind = "error"   // it fails, with ErrInjected in the error's tree
-	Drop    Kind = "drop"    // it is done and nobody hears of it: ErrDropped, for the point's owner to act on
+	Drop    Kind = "drop"    // its result is lost: the point's owner gets ErrDropped and drops the result
 	Panic   Kind = "panic"
 	Stall   Kind = "stall" // it hangs until the order is over
 	Kill    Kind = "kill"  // of workers only: the context ends, once, when the order is given
 )
 
-// What an order does to a call, in the tree of the error that the call gets. Both are of fault.KindDependency: somebody
-// outside wanted it so, and no error tracker needs to hear of it.
+// The error of a call that was struck wraps one of these. It is of fault.KindDependency: the cause lies outside, and
+// must not reach the error tracker.
 var (
 	ErrInjected = errors.New("an injected error")
 	ErrDropped  = errors.New("an injected loss")
@@ -52,23 +55,23 @@ var (
 
 // Options of a Chaos. The zero value works.
 type Options struct {
-	Log *slog.Logger // hears of orders (warn) and of each strike (debug); nil: nobody
+	Log *slog.Logger // for orders (warn) and each strike (debug); nil: silent
 
-	// Points returns the points that come and go with what they belong to (sockets, workers), beside the declared ones.
-	// It is asked when an order is given, and not while somebody passes a point.
+	// Points returns the points that come and go with their owners (sockets, workers), besides the declared ones. It is
+	// called when an order is given, and not when a call passes a point.
 	Points func() []Point
 
-	// Healthy returns why the app is not well. Then no order is taken that isn't forced. Nil: it always is.
+	// Healthy returns an error if the app is not healthy. Then an order must be forced. Nil: the app is always healthy.
 	Healthy func() error
 
-	// Observe is told of each strike, to count it. It must not block, nor call this Chaos.
+	// Observe is called for each strike, to count it. It must not block, nor call this Chaos.
 	Observe func(point string, kind Kind)
 }
 
-// Chaos is the orders of a process. Its methods may be called from any goroutine.
+// Chaos holds the orders of a process. Its methods may be called from any goroutine.
 type Chaos struct {
 	o      Options
-	active atomic.Pointer[[]*order] // nil while there is none: all that a point looks at then
+	active atomic.Pointer[[]*order] // nil while there is none; then a point reads nothing else
 
 	mu       sync.Mutex
 	closed   bool
@@ -98,18 +101,18 @@ func New(o Options) *Chaos {
 	return &Chaos{o: o, declared: map[string]Point{}, workers: map[string]*run{}}
 }
 
-// Hit is called where the point called name is passed, before what is done there. It returns nil at once unless an order
-// strikes: then it waits, panics, or returns an error with ErrInjected or ErrDropped in its tree. A wait ends with ctx
-// (whose cause is in the error's tree), with the order and with Close.
+// Hit is called at the point called name, before the work there. It returns nil at once unless an order strikes. Then it
+// waits, panics, or returns an error that wraps ErrInjected or ErrDropped. A wait ends with the order, with Close, and
+// with ctx, whose cause the error then wraps.
 func (c *Chaos) Hit(ctx context.Context, name string) error {
-	if c.active.Load() == nil { // and nothing else here, so that it is inlined
+	if c.active.Load() == nil { // nothing else stands here, so that the compiler inlines Hit
 		return nil
 	}
 	return c.pass(ctx, name)
 }
 
-// Step is Hit for a worker in its own loop: an order to stall the worker in ctx strikes here, too. Such a stall is a
-// hang as real ones are: it doesn't heed ctx.
+// Step is Hit for a worker's own loop: an order that stalls the worker of ctx strikes here, too. Like a real hang, such
+// a stall ignores ctx.
 func (c *Chaos) Step(ctx context.Context, name string) error {
 	if c.active.Load() == nil {
 		return nil
@@ -126,14 +129,14 @@ func (c *Chaos) step(ctx context.Context, name string) error {
 	return c.pass(ctx, name)
 }
 
-// WorkerPoint returns the point's name of the worker called name.
+// WorkerPoint returns the name of the point of the worker called name.
 func WorkerPoint(name string) string { return "worker:" + name }
 
-// pass lets each order have its chance, oldest first, until one returns an error.
+// pass lets each order strike, oldest first, until one returns an error.
 func (c *Chaos) pass(ctx context.Context, name string) error {
 	orders := c.active.Load()
 	if orders == nil {
-		return nil // the last one is just over
+		return nil // the last order has just ended
 	}
 	for _, o := range *orders {
 		if !o.where[name] {
@@ -152,7 +155,7 @@ func (c *Chaos) pass(ctx context.Context, name string) error {
 	return nil
 }
 
-// strike does to the caller what the order says.
+// strike applies the order's kind to the caller.
 func (o *order) strike(ctx context.Context, name string, delay time.Duration) error {
 	switch o.Kind {
 	case Error:
@@ -168,16 +171,17 @@ func (o *order) strike(ctx context.Context, name string, delay time.Duration) er
 	case Stall:
 		return o.hold(ctx, name, nil)
 	}
-	return nil // Kill is over before anybody passes
+	return nil // a Kill is over before a call can pass
 }
 
 var errPanic = errors.New("an injected panic")
 
 func (o *order) failure(name string, what error) error {
-	return &fault.Error{Kind: fault.KindDependency, Op: "chaos", Subject: name, Err: fmt.Errorf("%w (order %d: %s)", what, o.id, o.Reason)}
+	return &fault.Error{Kind: fault.KindDependency, Op: "chaos", Subject: name,
+		Err: fmt.Errorf("%w (order %d: %s)", what, o.id, o.Reason)}
 }
 
-// hold waits until enough, until the order is over, or until ctx ends.
+// hold waits until enough receives, the order is over, or ctx ends.
 func (o *order) hold(ctx context.Context, name string, enough <-chan time.Time) error {
 	select {
 	case <-enough:
@@ -191,8 +195,8 @@ func (o *order) hold(ctx context.Context, name string, enough <-chan time.Time) 
 // run is one run of a worker that can be killed.
 type run struct{ kill context.CancelCauseFunc }
 
-// Worker returns fn as a worker that a Kill can end: its context ends then, and what it returns is the death. A worker
-// that doesn't heed its context lives on, as it would at a shutdown.
+// Worker returns fn as a worker that a Kill can end. A Kill ends its context, and the worker then returns an error that
+// says so. A worker that ignores its context lives on, as it would at a shutdown.
 func (c *Chaos) Worker(name string, fn func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithCancelCause(ctx)
@@ -216,7 +220,7 @@ func (c *Chaos) Worker(name string, fn func(context.Context) error) func(context
 	}
 }
 
-// death is the end of a worker that was killed.
+// death is the error of a worker that was killed.
 type death struct {
 	id     int
 	reason string

@@ -14,29 +14,29 @@ import (
 )
 
 const (
-	// DefaultFor is long enough to look at what happens, and short enough for an order that was forgotten.
+	// DefaultFor is long enough to see what happens, and short enough for an order that was forgotten.
 	DefaultFor = time.Minute
-	// MaxFor is as long as anybody watches a drill; whoever wants more gives the order again.
+	// MaxFor is longer than anybody watches a drill; for more, give the order again.
 	MaxFor = time.Hour
 	// maxOrders bounds how many are active: more than one or two are already hard to follow.
 	maxOrders = 16
-	// maxPast is how many that are over are still listed: those of one drill.
+	// maxPast is how many orders that are over are still listed: those of one drill.
 	maxPast = 32
-	// maxReason is a sentence; it stands in each error that the order makes.
+	// maxReason is the length of a sentence; each error that the order makes contains the reason.
 	maxReason = 200
 )
 
-// Order says what shall happen, where, how often, for how long and why.
+// Order is a request for faults: which, where, how often, for how long and why.
 type Order struct {
 	Scope       string        `json:"scope"` // a point's name; * stands for any characters
 	Kind        Kind          `json:"kind"`
-	Probability float64       `json:"probability"`      // that a passage is struck, over 0 to 1
+	Probability float64       `json:"probability"`      // that a passage is struck: above 0, at most 1
 	Delay       time.Duration `json:"delay,omitzero"`   // of Latency, in nanoseconds
-	Jitter      time.Duration `json:"jitter,omitzero"`  // of Latency: anything from 0 to this is added
-	For         time.Duration `json:"for"`              // then it is over, at most MaxFor; 0: DefaultFor
+	Jitter      time.Duration `json:"jitter,omitzero"`  // of Latency: a random time from 0 to this is added
+	For         time.Duration `json:"for"`              // how long it is active, at most MaxFor; 0: DefaultFor
 	Seed        uint64        `json:"seed"`             // the same seed strikes the same passages; 0: a new one
 	Reason      string        `json:"reason"`           // required
-	Force       bool          `json:"forced,omitempty"` // although it does harm
+	Force       bool          `json:"forced,omitempty"` // accept it although it does harm
 	By          string        `json:"by,omitempty"`     // who gave it
 }
 
@@ -52,22 +52,22 @@ const (
 	Shutdown State = "shutdown" // the process ends
 )
 
-// Status is an order and what became of it.
+// Status is an order with its state and counts.
 type Status struct {
 	ID int `json:"id"`
 	Order
 	Points  []string  `json:"points"` // those that it strikes
 	State   State     `json:"state"`
 	Began   time.Time `json:"began"`
-	Until   time.Time `json:"until"`  // when it expires, or was over
-	Passed  uint64    `json:"passed"` // how often one of its points was passed
+	Until   time.Time `json:"until"`  // when it expires, or when it ended
+	Passed  uint64    `json:"passed"` // how often a call passed one of its points
 	Strikes uint64    `json:"strikes"`
 }
 
 // ErrClosing is returned by Start once Close was called.
 var ErrClosing = fault.New(fault.KindStopped, "chaos: shutting down")
 
-// order is an active one.
+// order is an active order.
 type order struct {
 	Order
 	id     int
@@ -83,7 +83,7 @@ type order struct {
 	strikes uint64
 }
 
-// draw decides about one passage. The decisions are the seed's, in the order of the passages.
+// draw decides whether one passage is struck, and for Latency how long it takes. The seed fixes the sequence of decisions.
 func (o *order) draw() (delay time.Duration, struck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -102,12 +102,13 @@ func (o *order) draw() (delay time.Duration, struck bool) {
 func (o *order) status(s State, until time.Time) Status {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return Status{ID: o.id, Order: o.Order, Points: o.names, State: s, Began: o.began, Until: until, Passed: o.passed, Strikes: o.strikes}
+	return Status{ID: o.id, Order: o.Order, Points: o.names, State: s, Began: o.began, Until: until,
+		Passed: o.passed, Strikes: o.strikes}
 }
 
-// Start takes an order and returns it with its id and all defaults. It doesn't block. What is wrong with it, and what
-// would do harm and isn't forced, is an error of fault.KindUsage with a hint; see Point for what counts as harm.
-// Refusals are logged, too.
+// Start activates an order and returns it with its id and all defaults. It doesn't block. A wrong order, and one that
+// would do harm and isn't forced, is an error of fault.KindUsage with a hint; see Point for what counts as harm. A
+// refusal is logged, too.
 func (c *Chaos) Start(o Order) (Status, error) {
 	o, err := o.filled()
 	var where []Point
@@ -125,8 +126,10 @@ func (c *Chaos) Start(o Order) (Status, error) {
 		c.o.Log.Warn("chaos refused", "scope", o.Scope, "kind", string(o.Kind), "by", o.By, "reason", o.Reason, "error", err)
 		return Status{}, err
 	}
-	c.o.Log.Warn("chaos started", "order", s.ID, "scope", s.Scope, "kind", string(s.Kind), "points", strings.Join(s.Points, " "), "probability", s.Probability,
-		"delay", s.Delay.String(), "jitter", s.Jitter.String(), "for", s.For.String(), "seed", s.Seed, "forced", s.Force, "by", s.By, "reason", s.Reason)
+	c.o.Log.Warn("chaos started", "order", s.ID, "scope", s.Scope, "kind", string(s.Kind),
+		"points", strings.Join(s.Points, " "), "probability", s.Probability,
+		"delay", s.Delay.String(), "jitter", s.Jitter.String(), "for", s.For.String(), "seed", s.Seed,
+		"forced", s.Force, "by", s.By, "reason", s.Reason)
 	if o.Kind == Kill {
 		return c.kill(s.ID), nil
 	}
@@ -148,7 +151,8 @@ func (c *Chaos) begin(given Order, where []Point) (Status, error) {
 		return Status{}, err
 	}
 	c.count++
-	o := &order{Order: given, id: c.count, where: map[string]bool{}, began: now, over: make(chan struct{}), rand: rand.New(rand.NewPCG(given.Seed, 0))}
+	o := &order{Order: given, id: c.count, where: map[string]bool{}, began: now, over: make(chan struct{}),
+		rand: rand.New(rand.NewPCG(given.Seed, 0))}
 	for _, p := range where {
 		o.names, o.where[p.Name] = append(o.names, p.Name), true
 	}
@@ -158,7 +162,7 @@ func (c *Chaos) begin(given Order, where []Point) (Status, error) {
 	return o.status(Active, now.Add(o.For)), nil
 }
 
-// publish shows the points the orders that are active. The lock is held.
+// publish makes the active orders visible to the points. The lock is held.
 func (c *Chaos) publish() {
 	c.active.Store(nil)
 	if len(c.orders) > 0 {
@@ -167,7 +171,7 @@ func (c *Chaos) publish() {
 	}
 }
 
-// kill ends the context of each of the order's workers once, and with it the order.
+// kill ends the context of each of the order's workers once, and then the order.
 func (c *Chaos) kill(id int) Status {
 	c.mu.Lock()
 	if i := c.find(id); i >= 0 {
@@ -192,7 +196,7 @@ func (c *Chaos) find(id int) int {
 	return slices.IndexFunc(c.orders, func(o *order) bool { return o.id == id })
 }
 
-// Stop ends the active order id, or all if id is 0, and returns them. Whoever they hold goes on at once. An id that is
+// Stop ends the active order id, or all if id is 0, and returns them. Calls that they hold go on at once. An id that is
 // not active is an error of fault.KindUsage.
 func (c *Chaos) Stop(id int, by, reason string) ([]Status, error) {
 	c.mu.Lock()
@@ -215,8 +219,8 @@ func (c *Chaos) Stop(id int, by, reason string) ([]Status, error) {
 	return list, nil
 }
 
-// Close ends all orders; none is taken from then on. It frees whoever is held before it does anything that can block,
-// and a second call waits for the first.
+// Close ends all orders; later ones are refused. It frees the calls that are held before it does anything that can
+// block. A second call waits for the first.
 func (c *Chaos) Close() {
 	c.closing.Do(func() {
 		c.mu.Lock()
@@ -228,12 +232,12 @@ func (c *Chaos) Close() {
 		}
 		c.mu.Unlock()
 		for _, s := range ended {
-			c.tellEnd(s, "", "")
+			c.logEnd(s, "", "")
 		}
 	})
 }
 
-// end makes an order one that is over, and tells. ok is false if it was over already.
+// end ends an active order and logs that. ok is false if the order was over already.
 func (c *Chaos) end(id int, state State, by, reason string) (s Status, ok bool) {
 	c.mu.Lock()
 	i := c.find(id)
@@ -243,11 +247,11 @@ func (c *Chaos) end(id int, state State, by, reason string) (s Status, ok bool) 
 	}
 	s = c.drop(c.orders[i], state)
 	c.mu.Unlock()
-	c.tellEnd(s, by, reason)
+	c.logEnd(s, by, reason)
 	return s, true
 }
 
-// drop takes an order off the active ones. The lock is held.
+// drop moves an order from the active ones to the past ones. The lock is held.
 func (c *Chaos) drop(o *order, state State) Status {
 	o.expire.Stop()
 	c.orders = slices.DeleteFunc(slices.Clone(c.orders), func(other *order) bool { return other == o })
@@ -259,8 +263,10 @@ func (c *Chaos) drop(o *order, state State) Status {
 	return s
 }
 
-func (c *Chaos) tellEnd(s Status, by, why string) {
-	attrs := []any{"order", s.ID, "scope", s.Scope, "kind", string(s.Kind), "state", string(s.State), "after", s.Until.Sub(s.Began).Round(time.Millisecond).String(),
+// logEnd logs the end of an order; by and why are of whoever stopped it, empty if nobody did.
+func (c *Chaos) logEnd(s Status, by, why string) {
+	attrs := []any{"order", s.ID, "scope", s.Scope, "kind", string(s.Kind), "state", string(s.State),
+		"after", s.Until.Sub(s.Began).Round(time.Millisecond).String(),
 		"passed", s.Passed, "strikes", s.Strikes, "ordered_by", s.By, "reason", s.Reason}
 	if by != "" {
 		attrs = append(attrs, "by", by)
@@ -271,7 +277,7 @@ func (c *Chaos) tellEnd(s Status, by, why string) {
 	c.o.Log.WarnContext(context.Background(), "chaos is over", attrs...)
 }
 
-// List returns the last orders that are over and those that are active, oldest first within both.
+// List returns the last orders that are over, and then the active ones, both oldest first.
 func (c *Chaos) List() []Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -293,7 +299,7 @@ func (c *Chaos) activeLocked() []Status {
 	return list
 }
 
-// filled returns the order with its defaults, or what is wrong with it.
+// filled returns the order with its defaults. The error says what is wrong with it.
 func (o Order) filled() (Order, error) {
 	o.Reason = strings.TrimSpace(o.Reason)
 	if o.For == 0 {

@@ -9,31 +9,32 @@ import (
 )
 
 const (
-	// MaxShare is how much of what passes a vital point may fail: one in ten still gets through, and shows that the app is
-	// alive.
+	// MaxShare is the share of calls that may fail at a vital point: one in ten still gets through, and shows that the app
+	// is alive.
 	MaxShare = 0.9
-	// maxPoints bounds the declared ones: an app has a few dozen, and who declares one for each request is told so.
+	// maxPoints bounds the declared points: an app has a few dozen. A program that declares one for each request gets an
+	// error.
 	maxPoints = 1024
-	// forceHint is for who means it.
+	// forceHint is the hint of a refusal because of harm.
 	forceHint = "if that is meant, say --force"
 )
 
-// Point is a place where something can be made to fail, and what harm that does. An order that does harm is refused
+// Point is a place in the code where orders strike, and what counts as harm there. An order that does harm is refused
 // unless it is forced.
 type Point struct {
 	Name  string `json:"name"`
-	Kinds []Kind `json:"kinds"` // those that it takes
+	Kinds []Kind `json:"kinds"` // those that it accepts
 
-	// Vital: all work passes here. Harm is to let more than nine in ten fail, all orders together, and any stall.
+	// Vital: all work passes here. Harm is any stall, and if all orders together let more than nine in ten calls fail.
 	Vital bool `json:"vital,omitempty"`
-	// Fatal: an Error, Panic or Kill here ends the process, and that is harm.
+	// Fatal: an Error, Panic or Kill here ends the process; that is harm.
 	Fatal bool `json:"fatal,omitempty"`
-	// Patience: who is held here for so long ends the process, or fails at least, and that is harm. 0: for ever.
+	// Patience: a call that is held here for so long ends the process, or fails at least; that is harm. 0: no limit.
 	Patience time.Duration `json:"patience,omitzero"`
 }
 
-// Declare adds a point, once, when the app starts; a second one of the same name replaces the first. The error is a
-// mistake in the program: a name that is empty or has a *, no kind, more than a thousand points.
+// Declare adds a point. It is called when the app starts; a second point of the same name replaces the first. An error
+// is a mistake in the program: a name that is empty or has a *, no kind, more than a thousand points.
 func (c *Chaos) Declare(p Point) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +80,8 @@ func (c *Chaos) choose(o Order) ([]Point, error) {
 		return where, nil
 	case len(others) > 0:
 		const most = 3 // enough to see what is meant
-		return nil, refusal("app ctl chaos points shows which takes what", "%q can't be done there: %s", o.Kind, strings.Join(others[:min(most, len(others))], "; "))
+		return nil, refusal("app ctl chaos points shows which takes what", "%q can't be done there: %s",
+			o.Kind, strings.Join(others[:min(most, len(others))], "; "))
 	}
 	return nil, refusal("app ctl chaos points shows all", "no point is called %q", o.Scope)
 }
@@ -92,7 +94,7 @@ func joined(kinds []Kind) string {
 	return strings.Join(texts, " ")
 }
 
-// harm tells why an order should not be done, nil if it may. The lock is held.
+// harm returns an error that says which harm an order would do, nil if none. The lock is held.
 func (c *Chaos) harm(o Order, where []Point, now time.Time) error {
 	var list []error
 	for _, p := range where {
@@ -129,7 +131,7 @@ func (c *Chaos) harmAt(o Order, p Point, now time.Time) error {
 
 func fails(k Kind) bool { return k == Error || k == Drop || k == Panic }
 
-// spared is the share of passages that no active order lets fail.
+// spared returns the share of calls at a point that no active order lets fail.
 func (c *Chaos) spared(name string) float64 {
 	share := 1.0
 	for _, o := range c.orders {
@@ -142,8 +144,8 @@ func (c *Chaos) spared(name string) float64 {
 
 func holds(k Kind) bool { return k == Latency || k == Stall }
 
-// held is how long all orders together could hold who passes the point, with the new one: one delay after the other, and
-// one stall after the other.
+// held returns how long all orders and the new one together could hold a call at a point: the sum of the delays, and the
+// time from the first stall's begin to the last one's end.
 func (c *Chaos) held(given Order, name string, now time.Time) (d time.Duration) {
 	var from, until time.Time // of the stalls
 	add := func(o Order, began time.Time) {
@@ -166,7 +168,7 @@ func (c *Chaos) held(given Order, name string, now time.Time) (d time.Duration) 
 	return d + until.Sub(from)
 }
 
-// match tells whether a name fits a pattern, in which * stands for any characters, also none, and / is like the others.
+// match returns whether a name fits a pattern, in which * stands for any characters, or none. A / is an ordinary one.
 func match(pattern, name string) bool {
 	head, rest, wild := strings.Cut(pattern, "*")
 	if !wild {
@@ -181,7 +183,7 @@ func match(pattern, name string) bool {
 		if !more {
 			return strings.HasSuffix(name, part)
 		}
-		i := strings.Index(name, part) // the first place leaves the most for what follows
+		i := strings.Index(name, part) // the first place leaves the most for the rest of the pattern
 		if i < 0 {
 			return false
 		}

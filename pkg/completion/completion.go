@@ -1,11 +1,11 @@
-// Package completion writes what makes a shell complete the words of a program's command line: commands, flags, and the
-// values of those that have a fixed set. The script is made from kong's model, so it knows exactly what the program
-// takes, and it is static: nothing of the program runs when somebody presses the tab key.
+// Package completion writes a script with which a shell completes a program's command line: commands, flags, and the
+// values of flags and arguments that have a fixed set. The script is made from kong's model, so it fits the program
+// exactly. It is static: the program doesn't run when somebody presses the tab key.
 //
 //	source <(app completion bash)      # in ~/.bashrc; zsh: in ~/.zshrc
 //	app completion fish | source       # in ~/.config/fish/config.fish
 //
-// What stands behind -- is another program's and is completed as files are. Values without a fixed set, too.
+// Words after -- belong to another program and are completed as files, and so are values without a fixed set.
 package completion
 
 import (
@@ -19,30 +19,33 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Shells are those that Write knows.
+// Shells are the shells that Write knows.
 const Shells = "bash,zsh,fish"
 
-// Write writes the script for one of Shells. The program's name is the model's. The error is w's, or the shell is unknown.
+// Write writes the script for one of Shells. The program's name is the model's. It returns w's error, or one for an unknown
+// shell.
 func Write(w io.Writer, shell string, model *kong.Application) error {
 	text := map[string]string{"bash": bash, "zsh": zsh + bash, "fish": fish}[shell]
 	if text == "" {
 		return fmt.Errorf("completion: %q is none of %s", shell, Shells)
 	}
-	t, err := template.New(shell).Funcs(template.FuncMap{"quote": quote, "join": func(list []string) string { return strings.Join(list, " ") }}).Parse(text)
+	join := func(list []string) string { return strings.Join(list, " ") }
+	t, err := template.New(shell).Funcs(template.FuncMap{"quote": quote, "join": join}).Parse(text)
 	if err != nil {
 		return fmt.Errorf("completion: %w", err)
 	}
 	name := strings.ReplaceAll(model.Name, "-", "_")
-	return t.Execute(w, script{Program: model.Name, Function: "_" + name + "_complete", At: "__" + name + "_at", Places: places(model.Node, "", nil)})
+	return t.Execute(w, script{Program: model.Name, Function: "_" + name + "_complete", At: "__" + name + "_at",
+		Places: places(model.Node, "", nil)})
 }
 
-// script is what the templates need.
+// script is the data for the templates.
 type script struct {
 	Program, Function, At string
 	Places                []place
 }
 
-// place is a command and what may follow it.
+// place is a command and the words that may follow it.
 type place struct {
 	Path     string // " ctl chaos"; empty for the program itself
 	Commands []named
@@ -56,11 +59,11 @@ type flag struct {
 	Name  string // without dashes
 	Short string // one letter, or empty
 	Help  string
-	Takes bool     // a value
-	Enum  []string // those that it takes, if they are fixed
+	Takes bool     // whether it has a value
+	Enum  []string // its values, if they are fixed
 }
 
-// Words are the flag as it is typed.
+// Words returns the flag as it is typed.
 func (f flag) Words() []string {
 	if f.Short != "" {
 		return []string{"--" + f.Name, "-" + f.Short}
@@ -70,7 +73,7 @@ func (f flag) Words() []string {
 
 // argument is a positional one with a fixed set of values.
 type argument struct {
-	Place int // how many come before it
+	Place int // how many arguments come before it
 	Enum  []string
 }
 
@@ -120,13 +123,13 @@ func values(v *kong.Value) []string {
 	return v.EnumSlice()
 }
 
-// quote makes a word of fish, and of bash if it has no single quote.
+// quote quotes a word for fish, and for bash if it has no single quote.
 func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// bash finds the command and the flag that waits for its value in the words before the cursor. A word with = comes in
-// three pieces.
+// bash is the template for bash. It finds the command, and a flag that needs its value, in the words before the cursor. Bash
+// splits a word with = into three.
 const bash = `# bash completion for {{.Program}}, made by: {{.Program}} completion
 {{.Function}}() {
 	local path='' want='' before=0 words='' word i cur="${COMP_WORDS[COMP_CWORD]}"
@@ -180,13 +183,13 @@ const bash = `# bash completion for {{.Program}}, made by: {{.Program}} completi
 complete -o bashdefault -o default -F {{.Function}} {{.Program}}
 `
 
-// zsh reads what is written for bash.
+// zsh reads the script for bash.
 const zsh = `# zsh completion for {{.Program}}, made by: {{.Program}} completion zsh
 (( $+functions[compdef] )) || { autoload -U +X compinit && compinit; }
 autoload -U +X bashcompinit && bashcompinit
 `
 
-// fish wants one line for each word, with its condition: where on the command line it is, and with how many arguments.
+// fish needs one line for each word, with its condition: the command before it, and the number of arguments.
 const fish = `# fish completion for {{.Program}}, made by: {{.Program}} completion fish
 function {{.At}}
 	set -l path ''
@@ -225,6 +228,7 @@ complete -c {{$p.Program}} -n {{quote (printf "%s '%s' 0" $p.At $path)}} -a {{qu
 {{- end}}{{range .Args}}
 complete -c {{$p.Program}} -n {{quote (printf "%s '%s' %d" $p.At $path .Place)}} -a {{quote (join .Enum)}}
 {{- end}}{{range .Flags}}
-complete -c {{$p.Program}} -n {{quote (printf "%s '%s'" $p.At $path)}} -l {{.Name}}{{if .Short}} -s {{.Short}}{{end}}{{if .Enum}} -x -a {{quote (join .Enum)}}{{else if .Takes}} -r -F{{end}} -d {{quote .Help}}
+complete -c {{$p.Program}} -n {{quote (printf "%s '%s'" $p.At $path)}} -l {{.Name}}{{if .Short}} -s {{.Short}}{{end}}{{/*
+*/}}{{if .Enum}} -x -a {{quote (join .Enum)}}{{else if .Takes}} -r -F{{end}} -d {{quote .Help}}
 {{- end}}{{end}}
 `

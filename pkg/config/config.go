@@ -1,5 +1,5 @@
-// Package config fills one struct from the environment, strictly: it takes every problem at once, names the
-// setting, says what to write, and never repeats a value, since the value may be a secret in the wrong place.
+// Package config fills one struct from the environment, strictly. It reports all problems at once; each names the setting
+// and says what to write. It never repeats a value, since the value may be a secret in the wrong place.
 //
 // A setting is a field with tags. A fork composes its struct from the template's and its own; names are global,
 // however deep the struct that holds them:
@@ -15,25 +15,25 @@
 //
 //	envconfig  the variable's name, A-Z, digits and _ (required)
 //	desc       what it means, shown to people (required)
-//	default    what an unset or empty variable means; a default that is not a constant is empty, and desc tells it
+//	default    the value of an unset or empty variable; if it is not a constant this is empty, and desc describes it
 //	required   "true": unset and empty are refused
 //	min, max   bounds of numbers, durations and sizes, inclusive; a duration without min is never negative
 //	oneof      the words that are allowed, separated by spaces, in any case
-//	group      on any field, nested struct or blank: names that begin with GROUP_ are ours whole, see below
+//	group      on any field, nested struct or blank: all names that begin with GROUP_ are ours, see below
 //	ignored    "true": not a setting
 //
 // A field is a string, a bool, a number, a time.Duration, a Bytes, a Secret, anything with UnmarshalText, or a slice
-// of those (separated by commas). A struct with a method Validate() error is asked when all its fields are good; each
-// line of its error is one problem and begins with a setting's name.
+// of those (separated by commas). If a struct has a method Validate() error, it is called when all fields of the struct are
+// valid; each line of its error is one problem and begins with a setting's name.
 //
-// A Secret called NAME also comes from the file that NAME_FILE names, or from /run/secrets/name (lower case). Files
-// go first; two sources that disagree are an error.
+// A Secret called NAME can also come from the file that NAME_FILE names, or from /run/secrets/name (lower case). A file
+// goes before the variable; two sources with different values are an error.
 //
-// A variable whose name begins with a group and that is no setting is refused, with the nearest name. The variables
-// that Kubernetes makes up for services (WEB_SERVICE_HOST, WEB_PORT_80_TCP) are passed over. Groups are declared, not
-// derived: DATA_DIR doesn't make DATA_ ours. Outside of the groups a name close to one of ours is only a warning.
+// A variable whose name begins with a group but is no setting is refused, with the nearest name. Variables that Kubernetes
+// sets for services (WEB_SERVICE_HOST, WEB_PORT_80_TCP) are ignored. Groups are declared, not derived: DATA_DIR doesn't
+// make DATA_ ours. A name outside the groups that is close to one of ours is only a warning.
 //
-// The package reads no file but secrets, keeps nothing, and never changes the environment.
+// The package reads no files but secrets, has no state, and never changes the environment.
 package config
 
 import (
@@ -48,10 +48,10 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// Environment is where settings come from.
+// Environment is the source of the settings.
 type Environment struct {
 	Vars       []string // NAME=value, as os.Environ returns them; of two equal names the first counts
-	SecretsDir string   // where secrets are mounted, one file for each; empty: nowhere
+	SecretsDir string   // where secrets are mounted, one file for each; empty: there are none
 }
 
 // secretsDir is where Docker and Podman mount secrets.
@@ -81,15 +81,15 @@ func (e Environment) table() map[string]string {
 	return table
 }
 
-// hint goes with every refusal.
+// hint is the hint of every error.
 const hint = "every setting is listed in docs/settings.md and by the command `config`"
 
-// Load fills the struct that into points to. A field without a variable and without a default keeps what it holds.
+// Load fills the struct that into points to. A field without a variable and without a default keeps its value.
 // On an error the struct is as it was.
 //
-// The warnings tell of names that look like misspelt settings, and of a secrets folder that can't be searched. The
-// error joins all problems, one line each, sorted, and has the kind fault.KindConfig. An error without a kind says
-// that the struct itself is wrong, which is the programmer's to mend.
+// The warnings are about names that look like misspelt settings, and a secrets folder that can't be searched. The error
+// joins all problems, one line each, sorted, and has the kind fault.KindConfig. An error without a kind means that the
+// struct itself is wrong: a mistake in the program.
 func Load(into any, env Environment) (warnings []string, err error) {
 	target := reflect.ValueOf(into)
 	if target.Kind() != reflect.Pointer || target.IsNil() || target.Elem().Kind() != reflect.Struct {
@@ -120,7 +120,7 @@ type loader struct {
 	dir      string
 	problems []string
 	warnings []string
-	given    []string  // every value that was given, to keep them out of errors that are not ours
+	given    []string  // every value that was given, to remove them from errors of a fork
 	bad      []uintptr // addresses of the fields that have a problem
 }
 
@@ -152,7 +152,7 @@ func (l *loader) fill() {
 	}
 }
 
-// find returns what was given for s, empty if nothing.
+// find returns the value that was given for s, empty if none.
 func (l *loader) find(s setting) string {
 	if s.secret() {
 		return l.findSecret(s.name)
@@ -160,10 +160,11 @@ func (l *loader) find(s setting) string {
 	return l.vars[s.name]
 }
 
-// validator is what a settings struct may have.
+// validator is the method that a settings struct may have.
 type validator interface{ Validate() error }
 
-// validate asks each struct whose fields are all good: one that judges half a struct would send people astray.
+// validate calls Validate on each struct whose fields are all valid: its errors about a struct that is only half filled
+// would mislead people.
 func (l *loader) validate() {
 	for _, v := range l.structs {
 		start, end := v.UnsafeAddr(), v.UnsafeAddr()+v.Type().Size()
@@ -184,12 +185,12 @@ func (l *loader) validate() {
 	}
 }
 
-// minScrub is the length from which a value is cut out of a foreign error: shorter ones are words of the text itself
-// more often than secrets.
+// minScrub is the length from which a value is removed from a fork's error: a shorter one is more often a word of the text
+// than a secret.
 const minScrub = 4
 
-// scrub takes the given values out of an error's text that a fork wrote, longest first, so that no rest remains of
-// one that contains another.
+// scrub removes the given values from the text of a fork's error, the longest first, so that no rest remains of a value
+// that contains another.
 func (l *loader) scrub(text string) string {
 	values := slices.Clone(l.given)
 	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })

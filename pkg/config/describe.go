@@ -12,20 +12,20 @@ import (
 	"text/tabwriter"
 )
 
-// Setting is one setting as people and programs see it. No part of it holds a secret.
+// Setting describes one setting for people and programs. No field of it holds a secret.
 type Setting struct {
 	Name     string `json:"name"`
 	Write    string `json:"write"`    // what can be written: "a duration from 1s to 30s", "auto, console or json"
 	Default  string `json:"default"`  // empty: none
 	Meaning  string `json:"meaning"`  // the tag desc
-	Value    string `json:"value"`    // as it is now; "set" or "unset" for a secret; a URL without its credentials
+	Value    string `json:"value"`    // its value now; "set" or "unset" for a secret; a URL without its credentials
 	Group    string `json:"group"`    // all names that begin with Group_ are ours; empty: none
-	Secret   bool   `json:"secret"`   // comes also as Name_FILE and from /run/secrets
+	Secret   bool   `json:"secret"`   // can also come as Name_FILE and from /run/secrets
 	Required bool   `json:"required"` // unset and empty are refused
 }
 
-// Describe returns the settings of the struct that from points to, in its order, with the values that it holds. The
-// error says that the struct itself is wrong.
+// Describe returns the settings of the struct that from points to, in its order, with the struct's values. An error means
+// that the struct itself is wrong.
 func Describe(from any) ([]Setting, error) {
 	v := reflect.ValueOf(from)
 	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
@@ -45,7 +45,7 @@ func Describe(from any) ([]Setting, error) {
 	return list, nil
 }
 
-// value returns what the field holds, for people.
+// value returns the field's value for people.
 func (s setting) value() string {
 	if s.secret() {
 		if s.field.Interface().(Secret).Reveal() == "" {
@@ -87,7 +87,7 @@ func WriteText(w io.Writer, list []Setting) error {
 	return t.Flush()
 }
 
-// orDash keeps an empty cell visible.
+// orDash returns a dash for an empty cell.
 func orDash(cell string) string {
 	if cell == "" {
 		return "-"
@@ -119,7 +119,8 @@ func WriteMarkdown(w io.Writer, list []Setting) error {
 		fmt.Fprintf(&b, "Names that begin with %s are ours: an unknown one is refused at start.\n", strings.Join(groups, ", "))
 	}
 	if slices.ContainsFunc(list, func(s Setting) bool { return s.Secret }) {
-		fmt.Fprintf(&b, "A secret called `NAME` also comes from the file whose path is in `NAME%s`, or from `%s/name` (lower case).\n", fileSuffix, secretsDir)
+		fmt.Fprintf(&b, "A secret called `NAME` also comes from the file whose path is in `NAME%s`, or from `%s/name` (lower case).\n",
+			fileSuffix, secretsDir)
 	}
 	b.WriteString("\n| name | write | default | meaning |\n| --- | --- | --- | --- |\n")
 	cell := strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;")

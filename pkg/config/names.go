@@ -14,14 +14,14 @@ import (
 // makes WEB_SERVICE_HOST, WEB_SERVICE_PORT, WEB_SERVICE_PORT_HTTP, WEB_PORT, WEB_PORT_80_TCP, WEB_PORT_80_TCP_ADDR.
 var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
-// serviceURL is what Kubernetes writes to WEB_PORT. A person writes a number there, and must be told.
+// serviceURL matches Kubernetes' value of WEB_PORT. A person writes a number there, and must get an error.
 var serviceURL = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 
 func isServiceLink(name, value string) bool {
 	return serviceLink.MatchString(name) || strings.HasSuffix(name, "_PORT") && serviceURL.MatchString(value)
 }
 
-// names refuses the unknown names in our groups, and warns of names that are almost ours outside of them.
+// names refuses unknown names in our groups, and warns of other names that are close to ours.
 func (l *loader) names() {
 	known := make(map[string]bool)
 	for _, s := range l.settings {
@@ -30,7 +30,7 @@ func (l *loader) names() {
 			known[s.name+fileSuffix] = true
 		}
 	}
-	candidates := slices.Sorted(maps.Keys(known)) // the order decides between two that are equally near
+	candidates := slices.Sorted(maps.Keys(known)) // of two that are equally near, the first is suggested
 	for name, value := range l.vars {
 		group := l.groupOf(name)
 		if known[name] || isServiceLink(name, value) {
@@ -52,15 +52,15 @@ func (l *loader) names() {
 	}
 }
 
-// maxTypos is how many typos a name may have and still be told what it was meant to be, but no more than one in
-// three letters: farther off, a suggestion is a guess.
+// maxTypos is how many typos a name may have to get a suggestion, but no more than one in three letters: with more, a
+// suggestion is a guess.
 const maxTypos = 3
 
-// nearest returns the known name that name is most likely a misspelling of, or empty.
+// nearest returns the known name that was most likely meant by name, or empty.
 func nearest(name string, known []string) string {
 	best, least := "", min(maxTypos, len(name)/3)+1
 	for _, candidate := range known {
-		// A name can be as long as the environment allows: compare only what can be near.
+		// A name can be very long: compare only names of about the same length.
 		if d := len(candidate) - len(name); d >= least || -d >= least {
 			continue
 		}
@@ -71,14 +71,14 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// almost is nearest for names that may belong to somebody else: one typo in four letters of a name of six or more,
-// and two at most (DATADIR, LOGLEVEL, WORKER).
+// almost is nearest for names that may belong to another program: one typo in four letters of a name of six or more, and
+// two at most (DATADIR, LOGLEVEL, WORKER).
 func almost(name, near string) bool {
 	return len(near) >= 6 && typos(name, near) <= min(2, len(near)/4)
 }
 
-// typos returns how many letters to insert, delete, replace or swap with their neighbour make a into b: the optimal
-// string alignment distance.
+// typos returns how many letters have to be inserted, deleted, replaced or swapped with their neighbour to make a into b:
+// the optimal string alignment distance.
 func typos(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
@@ -101,7 +101,7 @@ func typos(a, b string) int {
 	return row[len(b)]
 }
 
-// shown returns a name or path for one line of a message.
+// shown returns a name or path as it is shown in one line of a message.
 func shown(name string) string {
 	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(name)

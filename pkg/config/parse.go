@@ -15,7 +15,7 @@ import (
 	"unicode/utf8"
 )
 
-// kind is how the values of a type are written. Its errors and those of parse never repeat the text.
+// kind is how values of a type are written. Its errors and those of parse never repeat the value.
 type kind struct {
 	noun    string // with its article, as in "not a duration"
 	example string // or empty
@@ -23,10 +23,10 @@ type kind struct {
 	parse   func(v reflect.Value, text string) error
 }
 
-// errRange says that a number is well written and still too large or too small for its type.
+// errRange is the error of a number that is well written, but too large or too small for its type.
 var errRange = errors.New("out of range")
 
-// errForm says that a text isn't what the type wants.
+// errForm is the error of a text that is no value of the type.
 var errForm = errors.New("malformed")
 
 // kindOf returns how values of type t are written, and whether t can be a setting.
@@ -80,7 +80,7 @@ func parseDuration(v reflect.Value, text string) error {
 	return err
 }
 
-// parseString refuses what would break a log line or a table, and what is no text at all.
+// parseString refuses text that would break a log line or a table, and bytes that are no text.
 func parseString(v reflect.Value, text string) error {
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
 		return errForm
@@ -140,16 +140,16 @@ func parseList(v reflect.Value, text string, element kind) error {
 	return nil
 }
 
-// rules are what the tags demand beyond the type.
+// rules are the demands of the tags beyond the type.
 type rules struct {
 	kind     kind
 	min, max bound
 	choices  []string // of oneof
-	usual    string   // the default, which is the best example
+	usual    string   // the default, used as the example
 	desc     string
 }
 
-// bound is one end of a range; without a value it bounds nothing, without a text it goes without saying.
+// bound is one end of a range. Without a value there is no bound; without a text it is not mentioned.
 type bound struct {
 	text  string
 	value reflect.Value
@@ -228,7 +228,7 @@ func compare(a, b reflect.Value) int {
 	return cmp.Compare(a.Float(), b.Float())
 }
 
-// form says in words what can be written: "a duration from 1s to 30s", "auto, console or json".
+// form returns in words what can be written: "a duration from 1s to 30s", "auto, console or json".
 func (r rules) form() string {
 	switch {
 	case len(r.choices) > 1:
@@ -248,7 +248,7 @@ func (r rules) form() string {
 	return r.kind.noun
 }
 
-// advice is form with an example, or with what else people need to know.
+// advice returns form with an example, or with another help.
 func (r rules) advice() string {
 	example := cmp.Or(r.usual, r.max.text, r.min.text, r.kind.example)
 	switch {

@@ -14,12 +14,12 @@ import (
 	"github.com/kelseyhightower/envconfig"
 )
 
-// schema is what a struct says about its settings.
+// schema is the description of the settings that a struct holds.
 type schema struct {
 	settings []setting       // in the order of the struct
 	groups   []string        // declared prefixes, without the underscore, sorted
 	structs  []reflect.Value // all structs, inner ones first
-	wrong    []string        // what the programmer must mend
+	wrong    []string        // mistakes in the struct
 }
 
 // setting is one field.
@@ -54,7 +54,7 @@ func (s *schema) mend(name, format string, args ...any) {
 	s.wrong = append(s.wrong, name+": "+fmt.Sprintf(format, args...))
 }
 
-// walk visits the structs, which envconfig doesn't show, and refuses the fields that it would pass over in silence.
+// walk visits the structs, which envconfig doesn't return, and refuses the fields that envconfig would silently ignore.
 func (s *schema) walk(v reflect.Value) {
 	for f, inner := range v.Fields() {
 		if skip, _ := strconv.ParseBool(f.Tag.Get("ignored")); skip {
@@ -78,7 +78,7 @@ func (s *schema) walk(v reflect.Value) {
 	s.structs = append(s.structs, v)
 }
 
-// decodes says whether envconfig takes a struct of type t as one value, and not as a struct of settings.
+// decodes returns whether envconfig reads a struct of type t as one value, and not as a struct of settings.
 func decodes(t reflect.Type) bool {
 	for _, way := range []reflect.Type{
 		reflect.TypeFor[envconfig.Decoder](), reflect.TypeFor[envconfig.Setter](),
@@ -91,9 +91,9 @@ func decodes(t reflect.Type) bool {
 	return false
 }
 
-// gather asks envconfig for the fields. Usaget is its one door to them that neither reads the process's environment
-// nor assigns anything. The values we assign ourselves, because envconfig.Process can't be fed with anything but the
-// process's environment, stops at the first problem, repeats the value in its error, and takes empty as given.
+// gather reads the fields by envconfig. Usaget is its only function that returns them and neither reads the process's
+// environment nor assigns anything. This package assigns the values itself, because envconfig.Process reads only the
+// process's environment, stops at the first problem, repeats the value in its error, and accepts an empty value.
 func (s *schema) gather(ptr reflect.Value) {
 	add := func(field string, v reflect.Value, tags reflect.StructTag) string {
 		s.add(field, v, tags)
@@ -165,7 +165,7 @@ func (s *schema) assign() {
 			seen[name] = true
 		}
 	}
-	complete := len(s.wrong) == 0 // else a group may only seem unused
+	complete := len(s.wrong) == 0 // otherwise a group may only seem unused
 	for _, group := range s.groups {
 		if complete && !used[group] {
 			s.mend("group "+strconv.Quote(group), "no setting's name begins with it")
@@ -173,7 +173,7 @@ func (s *schema) assign() {
 	}
 }
 
-// groupOf returns the declared group that name begins with, or empty. Of a group inside another only the outer counts.
+// groupOf returns the declared group that name begins with, or empty. If a group is inside another, it is the outer one.
 func (s *schema) groupOf(name string) string {
 	i := slices.IndexFunc(s.groups, func(group string) bool { return strings.HasPrefix(name, group+"_") })
 	if i < 0 {

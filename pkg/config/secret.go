@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// redacted stands where a secret would be printed.
+// redacted is printed in place of a secret.
 const redacted = "[redacted]"
 
 // Secret is a text that prints as "[redacted]", or as nothing if it is empty, wherever it is printed: by fmt with any
@@ -55,19 +55,19 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // LogValue returns String.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// UnmarshalText takes text as it is.
+// UnmarshalText stores text as it is.
 func (s *Secret) UnmarshalText(text []byte) error {
 	*s = NewSecret(string(text))
 	return nil
 }
 
-// fileSuffix makes the name of the variable that names a secret's file.
+// fileSuffix ends the name of the variable that names a secret's file.
 const fileSuffix = "_FILE"
 
-// maxSecret bounds a secret's file, in bytes: no credential is larger, and a path to a log must not fill the memory.
+// maxSecret bounds a secret's file, in bytes: no credential is larger, and a wrong path to a log must not fill the memory.
 const maxSecret = 64 << 10
 
-// findSecret returns the secret called name from its file or the environment, empty if nobody gave it.
+// findSecret returns the secret called name from its file or the environment, empty if there is none.
 func (l *loader) findSecret(name string) string {
 	var text string
 	var first string // the source of text
@@ -80,7 +80,7 @@ func (l *loader) findSecret(name string) string {
 		}
 	}
 	if path := l.vars[name+fileSuffix]; path != "" {
-		// Anything else may be the secret itself, in the wrong variable: it must not be printed as a path.
+		// Another value may be the secret itself, in the wrong variable: it must not be printed as a path.
 		if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "./") && !strings.HasPrefix(path, "../") {
 			l.problem(name+fileSuffix, "not a path; write one that begins with / or ./ or ../")
 		} else if found, err := readSecret(path); err != nil {
@@ -102,8 +102,8 @@ func (l *loader) findSecret(name string) string {
 	return text
 }
 
-// mounted returns the path of the secret in the secrets folder, and whether it is there. A folder that can't be
-// searched is told once and otherwise taken as empty: some hosts have one that is none of our business.
+// mounted returns the path of the secret in the secrets folder, and whether it exists. A folder that can't be searched is
+// one warning, and counts as empty: some hosts have such a folder for other programs.
 func (l *loader) mounted(name string) (string, bool) {
 	if l.dir == "" {
 		return "", false
@@ -120,9 +120,9 @@ func (l *loader) mounted(name string) (string, bool) {
 	return "", false
 }
 
-// readSecret returns what the file holds, without one trailing newline. Its errors name neither path nor content.
+// readSecret returns the file's content, without one trailing newline. Its errors have neither path nor content.
 func readSecret(path string) (string, error) {
-	// Without O_NONBLOCK a pipe that nobody writes to would hold up the start for ever.
+	// Without O_NONBLOCK a pipe without a writer would block the start for ever.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", cause(err)

@@ -23,15 +23,15 @@ import (
 
 const (
 	dialTimeout = 2 * time.Second
-	// The server's own limits, reading and writing, and a little for the way: so that its answer comes first.
+	// The server's own limits for reading and writing, and a little more: so the server's answer comes first.
 	callTimeout = readTimeout + writeTimeout + 5*time.Second
-	// A question is answered at once, or the app hangs; some commands take their time.
+	// A GET is answered at once, or the app hangs; some commands take longer.
 	askTimeout = 10 * time.Second
 	// A dump of thousands of goroutines is a few megabytes.
 	maxAnswer = 16 << 20
 )
 
-// Client gives commands to the app whose socket it knows. It holds no connection between two calls.
+// Client sends commands to an app's socket. It holds no connection between two calls.
 type Client struct {
 	path string
 	http http.Client
@@ -53,15 +53,15 @@ func NewClient(path string) *Client {
 
 // Get asks for path ("/status") and unmarshals the answer's JSON into out, unless that is nil.
 //
-// It blocks until the answer is there, ctx ends or 10 s are over. If the app can't be reached or doesn't answer the
-// error is of fault.KindDependency, if the app refuses the command (4xx) of fault.KindUsage, both with a hint.
+// It blocks until the answer is there, ctx ends or 10 s are over. If the app can't be reached or doesn't answer, the error
+// is of fault.KindDependency; if the app refuses the command (4xx), of fault.KindUsage. Both have a hint.
 func (c *Client) Get(ctx context.Context, path string, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	return c.call(ctx, http.MethodGet, path, nil, out)
 }
 
-// Post gives the command path ("/dump") with in as its JSON, unless that is nil. It is Get in everything else, but for its time: 70 s.
+// Post sends the command path ("/dump") with in as its JSON, unless that is nil. Otherwise it is as Get, but has 70 s.
 func (c *Client) Post(ctx context.Context, path string, in, out any) error {
 	return c.call(ctx, http.MethodPost, path, in, out)
 }
@@ -108,7 +108,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	return nil
 }
 
-// unreachable says why there was no answer, and what to do about it.
+// unreachable returns an error that says why there was no answer, with a hint.
 func (c *Client) unreachable(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		err = e.Err // its text is about a host that isn't there
@@ -117,7 +117,8 @@ func (c *Client) unreachable(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		hint = "is the app running? set DATA_DIR or CONTROL_SOCKET as it has"
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		hint = "only root and the app's own user may; it may also just have ended"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		hint = "the app does not answer in time: it may be overloaded, stuck or stopped"
@@ -125,7 +126,7 @@ func (c *Client) unreachable(err error) error {
 	return &fault.Error{Kind: fault.KindDependency, Op: "control", Subject: c.path, Hint: hint, Err: err}
 }
 
-// refused makes an error of the answer to a command that was not done.
+// refused returns the error for a command that was answered with a failure.
 func refused(method, path string, status int, text []byte) error {
 	var p web.Problem
 	_ = json.Unmarshal(text, &p) // whatever else answers has a status at least

@@ -3,11 +3,13 @@
 //
 //	curl --unix-socket data/control.sock http://app/status
 //
-// It promises that nobody else gets in, by the file's mode (0600 from its first moment) and, should somebody loosen
-// that, by the peer's credentials, which the kernel knows; that commands which change something are logged with who
-// gave them, before they run; and the bounds, ids, problem documents and orderly end of pkg/web, on which it stands.
+// It promises:
+//   - Nobody else gets in: by the file's mode (0600 from its first moment) and, if somebody changes that, by the peer's
+//     credentials, which the kernel knows.
+//   - A command that changes something is logged before it runs, with who gave it.
+//   - It has the bounds, ids, problem documents and orderly end of pkg/web, which serves it.
 //
-// It knows no command itself. Whoever owns a state registers what can be asked of it.
+// It has no command of its own. The owner of a state registers the commands for it.
 package control
 
 import (
@@ -31,7 +33,7 @@ const (
 	mode = 0o600
 	// The longest path of a unix socket: sun_path of unix(7) less its final NUL.
 	maxPath = 107
-	// Commands are a few words; whatever is longer is a mistake.
+	// Commands are a few words; anything longer is a mistake.
 	maxBody = 64 << 10
 	// An operator, a probe, the monitor, and room for a loop in a script.
 	maxConns = 16
@@ -39,7 +41,7 @@ const (
 	readTimeout = 5 * time.Second
 	// A dump of everything takes seconds on a machine in trouble.
 	writeTimeout = 60 * time.Second
-	// Who asks at the very end gets an answer, but holds nothing up.
+	// A command at the very end is still answered, but delays the end by no more than this.
 	drainTimeout = 2 * time.Second
 	// A living app accepts within milliseconds; a stopped one (SIGSTOP) still does, by its backlog.
 	probeTimeout = time.Second
@@ -54,14 +56,14 @@ type Options struct {
 // Server is the socket and its commands. It is made by Listen and lives until Serve returns.
 type Server struct {
 	path string
-	file fs.FileInfo // our own, so that a successor's is never removed
+	file fs.FileInfo // our own file: a successor's is never removed
 	mux  *http.ServeMux
 	web  *web.Server
 }
 
-// Listen makes the socket's file and binds it. The file of a dead app is replaced; one that somebody serves, one that
-// is no socket, a path that is too long and a folder that is missing or not ours are errors of fault.KindConfig with
-// a hint. That two apps start on one path at the same moment is for the data folder's lock to prevent.
+// Listen makes the socket's file and binds it. The file of a dead app is replaced. A file that a living process serves, one
+// that is no socket, a path that is too long and a folder that is missing or not ours are errors of fault.KindConfig, with
+// a hint. Listen does not protect against two apps that start on one path at the same moment; the data folder's lock does.
 func Listen(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -89,9 +91,9 @@ func Listen(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Handle adds a command: "GET /status", "POST /dump". GET only tells; what changes anything is a POST, which is logged.
-// The body that a handler reads ends with an error after 64 KiB. It panics as http.ServeMux.Handle does, and may be
-// called while the server runs.
+// Handle adds a command: "GET /status", "POST /dump". A GET must change nothing; a command that does is a POST, which is
+// logged. The body that a handler reads ends with an error after 64 KiB. Handle panics as http.ServeMux.Handle does, and
+// may be called while the server runs.
 func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
 
 // Serve answers until ctx ends, lets commands in flight finish for two seconds, and removes the file if it is still
@@ -104,7 +106,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	return err
 }
 
-// audited logs each command that can change something, before it runs: a command may be the last that the app does.
+// audited logs each command that can change something. It does so before the command runs: that may end the app.
 func audited(next *http.ServeMux, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -115,8 +117,8 @@ func audited(next *http.ServeMux, log *slog.Logger) http.Handler {
 	})
 }
 
-// WriteError answers a command that failed with a problem of err's text and hint. Unlike the public port the socket
-// hides nothing: who reads it may see the logs as well.
+// WriteError answers a failed command with a problem that has err's text and hint. Unlike the public port the socket hides
+// nothing: whoever may use it may read the logs, too.
 func WriteError(w http.ResponseWriter, r *http.Request, status int, err error) {
 	(&web.Problem{Status: status, Detail: err.Error(), Hint: fault.Hint(err)}).Write(w, r)
 }
@@ -146,8 +148,8 @@ func bind(path string) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// listen gives the socket its mode before it has a name: Linux copies the mode of the socket to the file that bind
-// makes, so that there is no moment at which others could connect.
+// listen sets the socket's mode before bind: Linux gives the file of the socket the same mode, so that there is no moment
+// at which others could connect.
 func listen(path string) (*net.UnixListener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if e := c.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), mode) }); e != nil {
@@ -168,7 +170,7 @@ func listen(path string) (*net.UnixListener, error) {
 func removeDead(path string) error {
 	file, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // its owner was just leaving
+		return nil // its owner has just removed it
 	}
 	if err != nil {
 		return unusable(path, err)

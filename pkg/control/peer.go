@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// guarded is a unix listener that lets only root and one user in.
+// guarded is a unix listener that accepts only connections of root and one user.
 type guarded struct {
 	*net.UnixListener
 	self uint32
 	log  *slog.Logger
 }
 
-// Accept returns the next connection of somebody who may connect. All others are closed without a word.
+// Accept returns the next connection of root or the user. All others are closed without an answer.
 func (g *guarded) Accept() (net.Conn, error) {
 	for {
 		c, err := g.AcceptUnix()
@@ -30,7 +30,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 	}
 }
 
-// peer is who connected, as the kernel noted at that moment (SO_PEERCRED, unix(7)). The process may be gone since.
+// peer is the process that connected, by the kernel's record of that moment (SO_PEERCRED, unix(7)). It may have ended since.
 type peer struct {
 	pid int32 // as seen from this PID namespace, 0 from outside of it
 	uid uint32
@@ -53,7 +53,7 @@ func peerOf(c *net.UnixConn) (peer, error) {
 	return peer{pid: cred.Pid, uid: cred.Uid}, nil
 }
 
-// conn carries its peer where TCP connections carry addresses, since that is what net/http hands on.
+// conn has its peer as the remote address, since net/http passes that to handlers.
 type conn struct {
 	*net.UnixConn
 	peer peer
@@ -64,5 +64,5 @@ func (c *conn) RemoteAddr() net.Addr { return c.peer }
 // Network is net.Addr's.
 func (p peer) Network() string { return "unix" }
 
-// String is what access log lines show as the remote end.
+// String returns the peer for the log lines of requests.
 func (p peer) String() string { return fmt.Sprintf("pid=%d uid=%d", p.pid, p.uid) }

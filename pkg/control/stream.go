@@ -14,21 +14,21 @@ import (
 )
 
 const (
-	// The trailers tell how a stream ended: the status is sent before its first byte.
+	// The trailers say how a stream ended: the status is sent before its first byte.
 	trailerError = "Control-Error"
 	trailerHint  = "Control-Hint"
 	trailerDone  = "Control-Done"
-	// idleTimeout ends a stream when nothing comes: the server of the queue gives up after five seconds itself.
+	// idleTimeout ends a stream when nothing comes: the queue's own server gives up after five seconds.
 	idleTimeout = 10 * time.Second
 )
 
-// Stream answers a command with what write writes, however much it is. The answer ends when write returns, with a
-// trailer that has its error; the caller may take its time, but a single write not more than writeTimeout.
+// Stream answers a command with everything that write writes. The answer ends when write returns, with a trailer that has
+// its error. The whole may take any time, but a single write only writeTimeout.
 func Stream(w http.ResponseWriter, r *http.Request, write func(context.Context, io.Writer) error) {
 	c := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.WriteHeader(http.StatusOK)
-	_ = c.Flush() // the caller sees that somebody is there
+	_ = c.Flush() // the caller sees that the app answers
 	err := write(r.Context(), &patient{w, c})
 	_ = c.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err != nil {
@@ -38,10 +38,10 @@ func Stream(w http.ResponseWriter, r *http.Request, write func(context.Context, 
 	w.Header().Set(http.TrailerPrefix+trailerDone, "1")
 }
 
-// oneLine is text as a header can carry it.
+// oneLine returns text as one line, for a header.
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// streamTime bounds the whole of a stream: any backup is through by then.
+// streamTime bounds the whole stream: any backup is done by then.
 const streamTime = time.Hour
 
 // patient moves the deadline on with each write.
@@ -55,8 +55,8 @@ func (p *patient) Write(data []byte) (int, error) {
 	return p.Writer.Write(data)
 }
 
-// Stream gives the command path (a POST) and writes what Stream on the other side writes to w. It ends with an error
-// if that failed, if nothing comes for 10 s, or if ctx ends; kinds and hints are those of Get.
+// Stream sends the command path (a POST) and copies the answer of the server's Stream to w. It returns an error if the
+// server's write failed, if nothing comes for 10 s, or if ctx ends; kinds and hints are those of Get.
 func (c *Client) Stream(ctx context.Context, path string, w io.Writer) error {
 	if err := checkPath(c.path); err != nil {
 		return err
@@ -66,20 +66,21 @@ func (c *Client) Stream(ctx context.Context, path string, w io.Writer) error {
 		return fmt.Errorf("control: POST %s: %w", path, err)
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
-	client := http.Client{Timeout: streamTime, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, "unix", c.path)
 		if err != nil {
 			return nil, err
 		}
 		return &impatient{conn}, nil
-	}}}
+	}
+	client := http.Client{Timeout: streamTime, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 	resp, err := client.Do(req)
 	if err != nil {
 		return c.unreachable(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 400 {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // whatever came tells more than nothing
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // a part of the text is better than nothing
 		return refused(http.MethodPost, path, resp.StatusCode, text)
 	}
 	body := &source{Reader: resp.Body}
@@ -97,7 +98,7 @@ func (c *Client) Stream(ctx context.Context, path string, w io.Writer) error {
 	return nil
 }
 
-// impatient is a connection on which something must come within idleTimeout.
+// impatient is a connection whose reads fail if nothing comes within idleTimeout.
 type impatient struct{ net.Conn }
 
 func (i *impatient) Read(p []byte) (int, error) {

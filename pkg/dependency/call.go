@@ -13,16 +13,16 @@ import (
 )
 
 // Do calls fn under the policy: once, and again after a failure that fn has marked as Safe to repeat. It returns nil
-// when fn does. Everything else is judged by what fn returned:
+// if fn does. Otherwise fn's error decides:
 //
-//   - a failure of the dependency (marked by Failure, an error of the network, or Attempt is over): counted by the
-//     breaker, and if there is no further try returned as a fault of kind dependency, with the cause in its tree;
-//   - any other error is an answer, such as sql.ErrNoRows: returned as it is, and the dependency did its part.
+//   - It is a failure of the dependency if it is marked by Failure, if it is an error of the network, or if Attempt is
+//     over. The breaker counts it. If there is no further try, Do returns a fault of kind dependency that wraps it.
+//   - Any other error is an answer, such as sql.ErrNoRows. Do returns it as it is: the dependency did its part.
 //
-// Refused calls are faults of kind dependency with ErrOpen, ErrBusy or ErrRate in their tree. When ctx is cancelled
-// the error has context.Canceled in its tree and is of no kind, and nobody is blamed.
+// The error of a refused call is of kind dependency and wraps ErrOpen, ErrBusy or ErrRate. When ctx is cancelled the
+// error wraps context.Canceled, has no kind, and does not count against the dependency.
 //
-// Do blocks until fn returns, also when the time is over: the context that fn gets must end what fn waits for.
+// Do blocks until fn returns, even when the time is over: fn must return when its context ends.
 func (d *Dependency) Do(ctx context.Context, fn func(context.Context) error) error {
 	call, err := d.Begin(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func (d *Dependency) Do(ctx context.Context, fn func(context.Context) error) err
 	}
 }
 
-// lose returns what takes the place of an answer that is thrown away. A failure is none, and stays.
+// lose returns the error in place of an answer that is dropped. A failure is no answer, and is returned as it is.
 func lose(answer, struck error) error {
 	switch safe, failed := judge(answer); {
 	case failed:
@@ -66,8 +66,8 @@ func lose(answer, struck error) error {
 	return struck
 }
 
-// Refuses returns the error of a call while the breaker is open, and counts that call; nil while tries pass. It is
-// for clients that would have work to do before they could Begin.
+// Refuses returns the error of a call while the breaker is open, and counts that call. It returns nil while tries pass.
+// It is for clients that would do work before they Begin.
 func (d *Dependency) Refuses(ctx context.Context) error {
 	if !d.isOpen() {
 		return nil
@@ -76,8 +76,8 @@ func (d *Dependency) Refuses(ctx context.Context) error {
 	return d.refuse(ctx, ErrOpen)
 }
 
-// Call is one call under a dependency's policy, in its steps: for clients of protocols whose answers go on after a try
-// (web.Client's do, as a body). Others use Do. Its methods are called by one goroutine at a time, in this order:
+// Call is one call under a dependency's policy, step by step. It is for clients of protocols whose answers go on after
+// the try, as web.Client's bodies do. Others use Do. One goroutine at a time calls its methods, in this order:
 //
 //	Begin ─► Try ─► Fault ─► [Answered] ─► Done or Drop ─► [Next ─► Wait ─► Try …] ─► End
 type Call struct {
@@ -89,7 +89,7 @@ type Call struct {
 	tries  int
 	failed error // the last failure
 
-	// Of the try that is in flight; verdict is nil if none is.
+	// The try in flight; verdict is nil if there is none.
 	verdict   func(error)
 	began     time.Time
 	tryCtx    context.Context
@@ -97,8 +97,8 @@ type Call struct {
 	timer     *time.Timer
 }
 
-// Begin starts a call, and with it the time of Policy.Total. The error, a fault with ErrOpen in its tree, comes at
-// once. A Call that was begun must End.
+// Begin starts a call, and with it the time of Policy.Total. It does not wait; its error wraps ErrOpen. Each Call must
+// End.
 func (d *Dependency) Begin(ctx context.Context) (*Call, error) {
 	if err := d.Refuses(ctx); err != nil {
 		return nil, err
@@ -109,9 +109,9 @@ func (d *Dependency) Begin(ctx context.Context) (*Call, error) {
 	return c, nil
 }
 
-// Fault returns the error that somebody has ordered for a try that is let through, nil as a rule. The dependency is not to
-// be called then, so that the try may be repeated; unless ErrLost is in the error's tree: then it is to be called, and the
-// error takes the answer's place.
+// Fault returns the injected error for a try that was let through, mostly nil. If there is one, the caller must not call
+// the dependency, and may repeat the try. But if the error wraps ErrLost, the caller calls the dependency and puts the
+// error in the answer's place.
 func (c *Call) Fault(ctx context.Context) error {
 	if c.d.fault == nil {
 		return nil
@@ -129,9 +129,9 @@ func PointOf(name string) string { return "client." + name }
 // Name returns the dependency's name.
 func (c *Call) Name() string { return c.d.name }
 
-// Try waits until a try is let through, and returns its context, which ends when Attempt is over, unless Answered
-// came first, when the call's time is over, or with the caller's. The error says why it may not be, and Failed makes of
-// it what the caller should see.
+// Try waits until a try is let through and returns its context. The context ends when Attempt is over, unless Answered
+// was called before, when the call's time is over, and with the caller's context. An error says why the try is refused;
+// pass it to Failed.
 func (c *Call) Try() (context.Context, error) {
 	verdict, err := c.d.enter(c.ctx)
 	if err != nil {
@@ -146,11 +146,11 @@ func (c *Call) Try() (context.Context, error) {
 	return ctx, nil
 }
 
-// Answered tells that the dependency answers: from now on only Total bounds the try.
+// Answered is called when the answer begins: from then on only Total bounds the try.
 func (c *Call) Answered() { c.timer.Stop() }
 
-// Done ends the try and gives its place back. A failure is what the dependency is to blame for, nil if nothing; Done
-// returns it with the reason why the try's context ended, if it has.
+// Done ends the try and frees its place. Failure is the dependency's failure, nil if it did its part. Done returns it,
+// with the reason if the try's context has ended.
 func (c *Call) Done(failure error) error {
 	if failure != nil {
 		failure = c.explain(failure)
@@ -159,7 +159,7 @@ func (c *Call) Done(failure error) error {
 		c.end(errNoVerdict, context.Canceled)
 		return failure
 	}
-	c.d.note(failure)
+	c.d.finished(failure)
 	if failure != nil {
 		c.failed = failure
 		c.d.failures.Add(1)
@@ -170,26 +170,26 @@ func (c *Call) Done(failure error) error {
 	return nil
 }
 
-// Drop ends the try, if one is in flight, without a verdict about the dependency.
+// Drop ends the try, if one is in flight. It counts neither as a success nor as a failure.
 func (c *Call) Drop() {
 	if c.verdict != nil {
 		c.end(errNoVerdict, context.Canceled)
 	}
 }
 
-func (c *Call) end(verdict, told error) {
+func (c *Call) end(verdict, observed error) {
 	c.timer.Stop()
 	c.tryCancel(nil)
 	<-c.d.places
 	c.verdict(verdict)
 	c.verdict = nil
 	if c.d.observer != nil {
-		c.d.observer.Try(c.caller, c.d.name, time.Since(c.began), told)
+		c.d.observer.Try(c.caller, c.d.name, time.Since(c.began), observed)
 	}
-	c.d.tell()
+	c.d.logChanges()
 }
 
-// explain returns err, or what ended the try's context if err is only that context's echo.
+// explain returns err, or the cause of the end of the try's context if err only says that the context has ended.
 func (c *Call) explain(err error) error {
 	cause := context.Cause(c.tryCtx)
 	if _, ours := errors.AsType[*timeout](cause); !ours || errors.Is(err, cause) {
@@ -201,9 +201,9 @@ func (c *Call) explain(err error) error {
 	return fmt.Errorf("%w: %w", cause, err)
 }
 
-// Next tells whether there may be another try, and the pause before it: at least after (a Retry-After, 0 if nobody
-// said) and then some, so that not all who were told the same come back together. There may not if no try is left, or
-// if the call's or the caller's time would be over by then.
+// Next returns whether there may be another try, and the pause before it. The pause is at least after (a Retry-After, or
+// 0) and a random time more, so that callers with the same Retry-After don't come back together. There is no other try
+// if Tries are used up, or if the call's or the caller's time would be over by then.
 func (c *Call) Next(after time.Duration) (pause time.Duration, ok bool) {
 	if c.tries >= c.d.policy.Tries || c.ctx.Err() != nil {
 		return 0, false
@@ -213,11 +213,11 @@ func (c *Call) Next(after time.Duration) (pause time.Duration, ok bool) {
 	return pause, time.Until(until) > pause
 }
 
-// Wait makes the pause. The error is what ended it early.
+// Wait waits for the pause. An error is the reason why it ended early.
 func (c *Call) Wait(pause time.Duration) error { return sleep(c.ctx, pause) }
 
-// nextPause returns anything from 0 to a bound that grows with each try ("full jitter": M. Brooker, "Exponential
-// Backoff And Jitter", AWS Architecture Blog, 2015). The library takes the middle of that range.
+// nextPause returns a random time from 0 to a bound that grows with each try ("full jitter": M. Brooker, "Exponential
+// Backoff And Jitter", AWS Architecture Blog, 2015). The library's interval is the middle of that range.
 func (c *Call) nextPause() time.Duration {
 	if c.pauses.InitialInterval == 0 {
 		p := c.d.policy
@@ -227,8 +227,8 @@ func (c *Call) nextPause() time.Duration {
 	return c.pauses.NextBackOff()
 }
 
-// Failed returns what the caller should see when err, from Try or Done, is the end: a fault of kind dependency that
-// says how often it was tried, or the end of the caller's own context.
+// Failed returns the call's error when err, from Try or Done, is the last: a fault of kind dependency that says how many
+// tries there were, or the end of the caller's own context.
 func (c *Call) Failed(err error) error {
 	if c.caller.Err() == context.Canceled {
 		return fmt.Errorf("call %s: %w", c.d.name, context.Canceled)
@@ -262,7 +262,7 @@ func (c *Call) End() {
 	c.cancel()
 }
 
-// timeout says which of the policy's times was over. It is what Go's own timeouts are.
+// timeout is the error when one of the policy's times is over. It has the methods of Go's own timeouts.
 type timeout struct{ text string }
 
 func (t *timeout) Error() string   { return t.text }

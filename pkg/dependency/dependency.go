@@ -22,19 +22,19 @@ var (
 	ErrRate = errors.New("too many calls a second, and the rate allows no more in time")
 )
 
-// ErrLost is a failure whose try reached the dependency, which may have done what it was asked for: Options.Fault can make
-// one. It is a timeout, which is what a lost answer looks like from here.
+// ErrLost is an injected failure (Options.Fault) whose try reached the dependency: the dependency may have done what it
+// was asked for, and only its answer is lost. It is a timeout, since a lost answer looks like one.
 var ErrLost error = &timeout{"its answer was lost"}
 
-// State is how a dependency does, as the app's own calls found it.
+// State is how well a dependency works, judged by the app's own calls.
 type State string
 
 // The states.
 const (
 	Unknown  State = "unknown"  // not called yet
-	Up       State = "up"       // the last try got what it wanted
+	Up       State = "up"       // the last try succeeded
 	Degraded State = "degraded" // the last try failed
-	Down     State = "down"     // so many failed that the breaker opened; until it has closed
+	Down     State = "down"     // so many tries failed that the breaker opened, and it has not closed yet
 )
 
 // Breaker is the state of a breaker.
@@ -49,8 +49,8 @@ const (
 
 var breakers = [...]Breaker{gobreaker.StateClosed: Closed, gobreaker.StateHalfOpen: HalfOpen, gobreaker.StateOpen: Open}
 
-// Health is what is known of a dependency, for people and for /healthz. It holds no secret: LastError has no URL's
-// user, path or query, and nothing that looks like a credential.
+// Health describes a dependency, for people and for /healthz. It holds no secret: LastError has no user, path or query of
+// a URL, and nothing that looks like a credential.
 type Health struct {
 	Name        string    `json:"name"`
 	State       State     `json:"state"`
@@ -59,10 +59,10 @@ type Health struct {
 	Breaker     Breaker   `json:"breaker"`
 	LastError   string    `json:"last_error,omitempty"`
 	LastErrorAt time.Time `json:"last_error_at,omitzero"`
-	Calls       uint64    `json:"calls"`    // asked for, whatever came of them
-	Tries       uint64    `json:"tries"`    // that reached the dependency
-	Failures    uint64    `json:"failures"` // of these
-	Refused     uint64    `json:"refused"`  // tries that were not let through
+	Calls       uint64    `json:"calls"`    // all that were begun
+	Tries       uint64    `json:"tries"`    // those that reached the dependency
+	Failures    uint64    `json:"failures"` // tries that failed
+	Refused     uint64    `json:"refused"`  // tries that did not reach the dependency
 	InFlight    int       `json:"in_flight"`
 }
 
@@ -89,34 +89,36 @@ type Dependency struct {
 	since   time.Time
 	last    string
 	lastAt  time.Time
-	current Breaker  // as of the breaker's last change
-	changes []change // not yet told
-	telling bool     // somebody tells them
-	untold  atomic.Bool
+	current Breaker  // the state after the breaker's last change
+	changes []change // those that are not logged yet
+	logging bool     // a goroutine logs them
+	pending atomic.Bool
 }
 
-// change is one of the breaker's.
+// change is a change of the breaker's state.
 type change struct {
 	from, to Breaker
 	last     string        // error
-	down     time.Duration // how long the dependency was, at its end
+	down     time.Duration // how long the dependency was down; only when the breaker closes
 }
 
-// maxChanges bounds those not yet told, when the log's output blocks. The oldest give way.
+// maxChanges bounds the changes that are not logged yet, for when the log blocks. The oldest are dropped.
 const maxChanges = 16
 
-// What the breaker is told of a try: nil is a success.
+// The breaker's result of a try; nil is a success.
 var (
 	errFailure   = errors.New("failure")
 	errNoVerdict = errors.New("no verdict")
 )
 
 func newDependency(name string, p Policy, o Options) *Dependency {
-	d := &Dependency{name: name, policy: p, log: o.Log, observer: o.Observer, fault: o.Fault, places: make(chan struct{}, p.Concurrent),
-		refusedOpen: fault.Dependency(name, ErrOpen), refusedBusy: fault.Dependency(name, ErrBusy), refusedRate: fault.Dependency(name, ErrRate),
-		late:  &timeout{fmt.Sprintf("no answer within %v", p.Attempt)},
-		over:  &timeout{fmt.Sprintf("not done within %v", p.Total)},
-		state: Unknown, since: time.Now(), current: Closed}
+	d := &Dependency{name: name, policy: p, log: o.Log, observer: o.Observer, fault: o.Fault,
+		places:      make(chan struct{}, p.Concurrent),
+		refusedOpen: fault.Dependency(name, ErrOpen), refusedBusy: fault.Dependency(name, ErrBusy),
+		refusedRate: fault.Dependency(name, ErrRate),
+		late:        &timeout{fmt.Sprintf("no answer within %v", p.Attempt)},
+		over:        &timeout{fmt.Sprintf("not done within %v", p.Total)},
+		state:       Unknown, since: time.Now(), current: Closed}
 	if p.Rate > 0 {
 		d.rate = rate.NewLimiter(rate.Limit(p.Rate), p.Burst)
 	}
@@ -124,8 +126,9 @@ func newDependency(name string, p Policy, o Options) *Dependency {
 		Name: name, MaxRequests: 1, Timeout: p.Cooldown,
 		Interval: p.window(), BucketPeriod: p.window() / windowSlices,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
+			all := c.TotalSuccesses + c.TotalFailures
 			return int(c.ConsecutiveFailures) >= p.Failures ||
-				c.TotalSuccesses+c.TotalFailures >= enoughCalls && float64(c.TotalFailures) >= halfBroken*float64(c.TotalSuccesses+c.TotalFailures)
+				all >= enoughCalls && float64(c.TotalFailures) >= halfBroken*float64(all)
 		},
 		OnStateChange: d.changed,
 		IsExcluded:    func(err error) bool { return err == errNoVerdict },
@@ -139,7 +142,7 @@ func (d *Dependency) Name() string { return d.name }
 // Policy returns the policy with all defaults filled in.
 func (d *Dependency) Policy() Policy { return d.policy }
 
-// Health tells how the dependency does. It does not block.
+// Health returns how well the dependency works. It does not block.
 func (d *Dependency) Health() Health {
 	d.isOpen() // an open breaker whose time is over shows as half-open
 	d.mu.Lock()
@@ -151,7 +154,7 @@ func (d *Dependency) Health() Health {
 
 func (d *Dependency) isOpen() bool {
 	open := d.breaker.State() == gobreaker.StateOpen
-	d.tell()
+	d.logChanges()
 	return open
 }
 
@@ -161,7 +164,7 @@ func (d *Dependency) enter(ctx context.Context) (verdict func(error), err error)
 		return nil, d.refuse(ctx, ErrOpen)
 	}
 	began := time.Now()
-	if err := d.takePlace(ctx); err != nil {
+	if err := d.acquirePlace(ctx); err != nil {
 		return nil, err
 	}
 	if err := d.keepRate(ctx, d.policy.Wait-time.Since(began)); err != nil {
@@ -169,7 +172,7 @@ func (d *Dependency) enter(ctx context.Context) (verdict func(error), err error)
 		return nil, err
 	}
 	verdict, err = d.breaker.Allow()
-	d.tell()
+	d.logChanges()
 	if err != nil {
 		<-d.places
 		return nil, d.refuse(ctx, ErrOpen)
@@ -177,7 +180,7 @@ func (d *Dependency) enter(ctx context.Context) (verdict func(error), err error)
 	return verdict, nil
 }
 
-func (d *Dependency) takePlace(ctx context.Context) error {
+func (d *Dependency) acquirePlace(ctx context.Context) error {
 	select {
 	case d.places <- struct{}{}:
 		return nil
@@ -229,8 +232,9 @@ func (d *Dependency) refuse(ctx context.Context, why error) error {
 	return d.refusedRate
 }
 
-// note keeps how a try ended. An open or half-open breaker speaks for itself.
-func (d *Dependency) note(failure error) {
+// finished sets the state after a try, nil if it succeeded. While the breaker is open or half-open, only the breaker
+// changes the state.
+func (d *Dependency) finished(failure error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	state := Up
@@ -243,14 +247,14 @@ func (d *Dependency) note(failure error) {
 	}
 }
 
-// become is called with the lock held.
+// become sets the state. The lock is held.
 func (d *Dependency) become(s State) {
 	if d.state != s {
 		d.state, d.since = s, time.Now()
 	}
 }
 
-// changed is called by the breaker, under the breaker's own lock: nothing may be told here.
+// changed is called by the breaker, under the breaker's own lock: it must not log or call the observer.
 func (d *Dependency) changed(_ string, _, to gobreaker.State) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -265,13 +269,13 @@ func (d *Dependency) changed(_ string, _, to gobreaker.State) {
 		d.changes = d.changes[1:]
 	}
 	d.changes = append(d.changes, c)
-	d.untold.Store(true)
+	d.pending.Store(true)
 }
 
-// tell logs and reports what the breaker did, in order, one goroutine at a time and without a lock: an output that
-// blocks holds up its caller, and nobody else.
-func (d *Dependency) tell() {
-	if !d.untold.Load() {
+// logChanges logs the breaker's changes and passes them to the observer, in order. One goroutine at a time does so, and
+// without a lock: if the log blocks, only that goroutine waits.
+func (d *Dependency) logChanges() {
+	if !d.pending.Load() {
 		return
 	}
 	for {
@@ -279,9 +283,9 @@ func (d *Dependency) tell() {
 		if !ok {
 			return
 		}
-		d.tellOne(c)
+		d.logChange(c)
 		d.mu.Lock()
-		d.telling = false
+		d.logging = false
 		d.mu.Unlock()
 	}
 }
@@ -289,25 +293,25 @@ func (d *Dependency) tell() {
 func (d *Dependency) nextChange() (c change, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.telling {
+	if d.logging {
 		return c, false
 	}
 	if len(d.changes) == 0 {
-		d.untold.Store(false)
+		d.pending.Store(false)
 		return c, false
 	}
 	c, d.changes = d.changes[0], d.changes[1:]
-	d.telling = true
+	d.logging = true
 	return c, true
 }
 
-func (d *Dependency) tellOne(c change) {
+func (d *Dependency) logChange(c change) {
 	switch {
 	case c.from == Closed:
 		d.log.Warn("a dependency is down, its breaker opens", "dependency", d.name, "error", c.last)
 	case c.to == Closed:
 		d.log.Info("a dependency is back, its breaker closes", "dependency", d.name, "down", c.down.Round(time.Millisecond).String())
-	default: // after each Cooldown it looks again, which would drown the other lines
+	default: // at debug: after each Cooldown the breaker lets a try pass, which would be too many lines
 		d.log.Debug("breaker", "dependency", d.name, "state", c.to, "error", c.last)
 	}
 	if d.observer != nil {

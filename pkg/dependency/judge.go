@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// mark is what fn says about an error. It does not show in the error's text.
+// mark is what Safe and Failure add to an error. It does not show in the error's text.
 type mark struct {
 	error
 	safe, failed bool
@@ -17,8 +17,8 @@ type mark struct {
 
 func (m mark) Unwrap() error { return m.error }
 
-// Safe marks err, returned by a function that Dependency.Do calls: if it is a failure the function may be called
-// again, because it did nothing yet, or because doing it twice does no harm. nil stays nil.
+// Safe marks err for a function that Dependency.Do calls: if err is a failure, the function may be called again, because
+// it did nothing yet or because doing it twice does no harm. nil stays nil.
 func Safe(err error) error {
 	if err == nil {
 		return nil
@@ -26,8 +26,8 @@ func Safe(err error) error {
 	return mark{error: err, safe: true}
 }
 
-// Failure marks err, returned by a function that Dependency.Do calls, as the dependency's fault, where Do can't know:
-// a database's "too many connections" for example. nil stays nil.
+// Failure marks err, for a function that Dependency.Do calls, as the dependency's failure where Do can't know that: for
+// example a database's "too many connections". nil stays nil.
 func Failure(err error) error {
 	if err == nil {
 		return nil
@@ -46,14 +46,14 @@ func judge(err error) (safe, failed bool) {
 	return safe, failed
 }
 
-// connection are the errors of a network or of somebody who is not there. Other system errors, of files for example,
+// connection are the errors of a network, or of a peer that is not there. Other system errors, such as those of files,
 // are the app's own.
 var connection = []syscall.Errno{
 	syscall.ECONNABORTED, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTDOWN, syscall.EHOSTUNREACH,
 	syscall.ENETDOWN, syscall.ENETRESET, syscall.ENETUNREACH, syscall.ENOTCONN, syscall.EPIPE, syscall.ETIMEDOUT,
 }
 
-// outside tells whether err comes from between us and the dependency.
+// outside returns whether err comes from the connection to the dependency.
 func outside(err error) bool {
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return true

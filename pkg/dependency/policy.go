@@ -8,55 +8,55 @@ import (
 
 // The defaults of Policy.
 const (
-	// A healthy dependency answers in milliseconds; one that collects garbage, fails over or starts cold in one or two
-	// seconds. Who takes longer will not answer.
+	// A healthy dependency answers in milliseconds; one that collects garbage, fails over or starts cold, in one or two
+	// seconds. One that takes longer will not answer.
 	DefaultAttempt = 5 * time.Second
-	// Three tries of the longest kind, nearly; and half of the 30 s that a handler has, so that the handler hears of the
-	// dependency's error and not of its own timeout.
+	// Nearly three tries of the longest kind. It is half of the 30 s that a handler has, so that the handler gets the
+	// dependency's error and not its own timeout.
 	DefaultTotal = 15 * time.Second
 	// The second try cures a lost connection, the third a restart of one replica behind a balancer. More tries only
-	// multiply the load of someone who has too much.
+	// multiply the load of a dependency that has too much already.
 	DefaultTries = 3
-	// A round trip and a new connection, over a continent: shorter, and the second try meets what met the first.
+	// A round trip and a new connection, over a continent. If it is shorter, the second try meets the same trouble.
 	DefaultPause = 200 * time.Millisecond
-	// A caller who waits longer than this for one pause is better told that the call failed.
+	// For a caller who would wait longer than this for one pause, an error is better.
 	DefaultMaxPause = 3 * time.Second
-	// At 50 ms a call that is 640 calls a second. The rest of the app goes on when all of them hang.
+	// At 50 ms a call that is 640 calls a second. When all of them hang, the rest of the app still goes on.
 	DefaultConcurrent = 32
-	// A place that is not free after a second, of calls that take milliseconds, is held by something that hangs.
+	// Calls take milliseconds: if no place is free after a second, the calls that hold them hang.
 	DefaultWait = time.Second
 	// One or two failures are an accident, five in a row, by as many callers, are an outage.
 	DefaultFailures = 5
-	// As long as a replica needs to be replaced, and short enough that nobody notices how late we come back.
+	// A replica is replaced within this time, and it is short enough that the app is soon back after the dependency.
 	DefaultCooldown = 5 * time.Second
 )
 
-// What opens a breaker although some calls get through: half of the calls of the last minute failed, and there were
-// enough of them (20) to be no accident.
+// These open a breaker although some calls succeed: half of the calls of the last minute failed, and there were at least
+// 20, too many for an accident.
 const (
 	halfBroken   = 0.5
 	enoughCalls  = 20
 	shortWindow  = time.Minute
-	windowSlices = 10 // in which the window moves on: an old failure is forgotten up to a tenth late
+	windowSlices = 10 // the steps in which the window moves: an old failure is forgotten up to a tenth late
 )
 
 // Policy is what every call to one dependency obeys. A zero field means its default; negative ones are an error.
 type Policy struct {
-	Attempt  time.Duration // for one try; over HTTP until the answer begins. Too small fails what only was slow, and repeats it
+	Attempt  time.Duration // for one try; over HTTP until the answer begins. Too small fails and repeats calls that are only slow
 	Total    time.Duration // for the call: tries, pauses, and over HTTP the answer's body. Too large holds callers and places
-	Tries    int           // how many there are at most; 1: no second one
-	Pause    time.Duration // the longest pause before the second try, doubled for each further one; the pause is anything from 0 to it
-	MaxPause time.Duration // where that doubling ends
+	Tries    int           // at most; 1: no second one
+	Pause    time.Duration // the longest pause before the second try, doubled for each further one; the pause is random, from 0 to it
+	MaxPause time.Duration // the end of that doubling
 
-	Concurrent int           // tries at once. Too small makes callers wait for nothing, too large lets a slow dependency hold all of them
+	Concurrent int           // tries at once. Too small makes callers wait needlessly; too large lets a slow dependency hold all of them
 	Wait       time.Duration // how long a try waits for a place and for the rate before it is refused
 	Rate       float64       // tries a second on average, as the dependency's owner allows them; 0: no limit
 	Burst      int           // tries at once within the rate; default: those of one second, at least 1
 
 	Failures int           // how many in a row open the breaker
-	Cooldown time.Duration // how long it stays open before one try may see whether the dependency is back
+	Cooldown time.Duration // how long the breaker stays open, before one try finds out whether the dependency is back
 
-	Required bool // the app is not ready while the dependency is down. Only if it is of no use at all without it
+	Required bool // the app is not ready while the dependency is down; only for an app that is of no use without it
 }
 
 func (p Policy) filled() (Policy, error) {
@@ -95,8 +95,8 @@ func fill[T time.Duration | int](value *T, standard T) error {
 	return nil
 }
 
-// window is the time within which failures count together: long enough that callers who come one after another, each
-// waiting for its timeout, open the breaker.
+// window is the time within which failures count together. It is so long that calls one after another, each of which
+// waits for its timeout, open the breaker.
 func (p Policy) window() time.Duration {
 	return max(shortWindow, 2*time.Duration(p.Failures)*p.Attempt)
 }

@@ -1,8 +1,9 @@
-// Package dependency is what an app knows of those it depends on: a database, a partner's interface, a mail server. Each
-// has a name, a policy that every call to it obeys, and a health that /healthz shows.
+// Package dependency applies a policy to the calls of other services, and keeps their health: a database, a partner's
+// interface, a mail server. Each dependency has a name, a policy that every call to it obeys, and a health that /healthz
+// shows.
 //
-// A call is one or more tries. Each try passes these gates; who is not let through gets an error at once or after a
-// bounded wait, and the call after a pause another try, if that does no harm:
+// A call is one or more tries. Each try passes these gates. A try that is refused at one gets an error, at once or after
+// a bounded wait. A failed try is followed by a pause and another try, if that does no harm:
 //
 //	        ┌───────────────── pause: exponential, full jitter ◄────────────────┐
 //	        ▼                                                                   │ failed, and safe to repeat
@@ -12,11 +13,12 @@
 //	        │          └ so many at once
 //	        └ open: refused without a wait
 //
-// All of it together takes no longer than Policy.Total, and every wait ends with the caller's context. What is given
-// up is a fault of kind dependency that carries the name: a warning, no noise, and exit code 69 if it ends the app.
+// A call takes no longer than Policy.Total, and every wait ends with the caller's context. The error of a failed call is
+// of kind dependency and carries the name: it is logged as a warning, is not reported, and gives exit code 69 if it ends
+// the app.
 //
-// The package never starts a call, and no goroutine: what it knows of a dependency's health it learnt from the
-// app's own calls. HTTP calls go through web.Client, which applies the same policy; others through Dependency.Do.
+// The package starts no call and no goroutine of its own: it judges a dependency's health by the app's calls. HTTP calls
+// go through web.Client, which applies the same policy; others through Dependency.Do.
 package dependency
 
 import (
@@ -30,34 +32,33 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// MaxDependencies bounds a Registry. An app calls a handful; whoever adds one for each request or customer, which
-// would grow without end, is told so.
+// MaxDependencies bounds a Registry. An app calls a handful. A program that adds one for each request or customer, which
+// would grow without end, gets an error.
 const MaxDependencies = 64
 
-// maxName bounds a name, which stands in each metric and log line of its dependency.
+// maxName bounds a name, which is part of each metric and log line of its dependency.
 const maxName = 64
 
-// Observer hears what happens, to count and to measure it. Its methods must not block, and are called from any
-// goroutine.
+// Observer is called for metrics. Its methods must not block, and are called from any goroutine.
 type Observer interface {
-	// Try is told of each try that has ended and of each refusal. For a refusal, took is zero and err is ErrOpen,
-	// ErrBusy or ErrRate; err is nil when the dependency did its part, and context.Canceled when the caller gave up.
+	// Try is called for each try that has ended and for each refusal. For a refusal, took is zero and err is ErrOpen,
+	// ErrBusy or ErrRate. Err is nil if the dependency did its part, and context.Canceled if the caller gave up.
 	Try(ctx context.Context, name string, took time.Duration, err error)
-	// Breaker is told of each change of a breaker's state, in order.
+	// Breaker is called for each change of a breaker's state, in order.
 	Breaker(name string, state Breaker)
 }
 
-// Options are a Registry's.
+// Options configure a Registry. The zero value works.
 type Options struct {
-	Log      *slog.Logger // hears when a breaker opens and closes; nil: silent
-	Observer Observer     // nil: nobody
-	// Fault is asked before each try, with "client." and the dependency's name: its error takes the answer's place, and the
-	// dependency is not called. With ErrLost in the error's tree it is, and what it answers is thrown away. It is for fault
-	// injection (pkg/chaos); nil: none.
+	Log      *slog.Logger // for lines when a breaker opens and closes; nil: silent
+	Observer Observer     // nil: none
+	// Fault injects faults (pkg/chaos); nil: none. It is called before each try, with "client." and the dependency's name.
+	// If it returns an error, that takes the answer's place and the dependency is not called. But if the error wraps
+	// ErrLost, the dependency is called and its answer is dropped.
 	Fault func(ctx context.Context, point string) error
 }
 
-// Registry knows all dependencies of an app. Its methods may be called from any goroutine.
+// Registry holds all dependencies of an app. Its methods may be called from any goroutine.
 type Registry struct {
 	o Options
 
@@ -73,8 +74,8 @@ func New(o Options) *Registry {
 	return &Registry{o: o}
 }
 
-// Add registers the dependency called name, of 1 to 64 lower-case letters, digits, '.', '_' and '-'. The errors are
-// mistakes in the program: a bad name, one that is taken, a policy with negative values, more than MaxDependencies.
+// Add registers the dependency called name, of 1 to 64 lower-case letters, digits, '.', '_' and '-'. An error is a
+// mistake in the program: a bad name, a name that is in use, a policy with negative values, more than MaxDependencies.
 func (r *Registry) Add(name string, p Policy) (*Dependency, error) {
 	p, err := p.filled()
 	if err == nil {
@@ -120,9 +121,9 @@ func (r *Registry) List() []Health {
 	return list
 }
 
-// Err tells which of the dependencies that are Required are down, nil if none is: the readiness. It ends with the
-// Cooldown, since somebody has to call to find out whether a dependency is back. Liveness must not ask it: a restart
-// mends no dependency.
+// Err returns an error that names the Required dependencies that are down, nil if none is. It is for readiness. After
+// the Cooldown a dependency no longer counts as down, since only a call can find out whether it is back. Liveness must
+// not use Err: a restart mends no dependency.
 func (r *Registry) Err() error {
 	var list []error
 	for _, d := range r.all() {

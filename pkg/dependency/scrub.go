@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// Of an error that quotes a whole answer only the beginning is looked at.
+	// An error may quote a whole answer: only the beginning is used.
 	maxScrubbed = 4 << 10
 	// One line in a terminal, and 64 of them in one /healthz.
 	maxShown = 200
@@ -17,26 +17,28 @@ const (
 	hidden = "[redacted]"
 )
 
-// What follows the name of a credential: to the closing quote (of JSON, and of JSON within a string), to the first closing
-// bracket, or to the next space.
+// The value after the name of a credential: up to the closing quote (of JSON, and of JSON within a string), the first
+// closing bracket, or the next space.
 const credentialValue = `((?:bearer|basic)\s+)?("(?:[^"\\]|\\(?s:.))*"?|'(?:[^'\\]|\\(?s:.))*'?|\\+"[^"]*"?|[\[{][^\]}]*[\]}]?|\S+)`
 
-// Parts of names that sound like a credential wherever they stand, and words that do alone.
+// Parts that make a name that of a credential wherever they stand in it, and words that do so alone.
 const (
-	credentialPart = `passw|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|signature|credential|authorization|cookie|card[_-]?number`
+	credentialPart = `passw|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|` +
+		`signature|credential|authorization|cookie|card[_-]?number`
 	credentialWord = `pass|pw|pin|auth|session|jwt`
 )
 
 var (
-	// A URL in quotes, which can hold spaces where somebody failed to escape them; and one up to what ends it in a text.
+	// A URL in quotes, which may hold spaces that are not escaped; and a URL in plain text.
 	quotedURL = regexp.MustCompile(`(?i)"[a-z][a-z0-9+.-]*://[^"]*|'[a-z][a-z0-9+.-]*://[^']*`)
 	anyURL    = regexp.MustCompile("(?i)[a-z][a-z0-9+.-]*://[^\\s\"<>`]*")
 	// user:password@, as in data source names without a scheme.
 	userinfo = regexp.MustCompile(`[^\s:"]+:[^\s"]*@`)
-	// A name that sounds like a credential, and its value.
+	// The name of a credential, and its value.
 	credential = regexp.MustCompile(`(?i)([\w.-]*(?:` + credentialPart + `)[\w.-]*(?:\\*["'])?\s*[=:]\s*)` + credentialValue)
-	// One of the words is a name in quotes or before a =; "session: closed" is what somebody says.
-	word = regexp.MustCompile(`(?i)(["'](?:[\w.-]*[_.-])?(?:` + credentialWord + `)(?:[_-](?:id|code|key))?\\*["']\s*[=:]\s*|\b(?:[\w.-]*[_.-])?(?:` + credentialWord + `)(?:[_-](?:id|code|key))?=)` + credentialValue)
+	// A word is a name only in quotes or before a =; "session: closed" is ordinary text.
+	word = regexp.MustCompile(`(?i)(["'](?:[\w.-]*[_.-])?(?:` + credentialWord + `)(?:[_-](?:id|code|key))?\\*["']\s*[=:]\s*|` +
+		`\b(?:[\w.-]*[_.-])?(?:` + credentialWord + `)(?:[_-](?:id|code|key))?=)` + credentialValue)
 	part = regexp.MustCompile(`(?i)` + credentialPart)
 	only = regexp.MustCompile(`(?i)^(?:` + credentialWord + `)$`)
 	// The words of a name: userPin, user_pin.
@@ -47,11 +49,11 @@ var (
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}`)
 )
 
-// Scrub returns text for people whom it can't be kept from: the first 4 KiB, of each URL only scheme and host (user,
-// path and query can be secrets), and nothing that names itself a credential.
+// Scrub removes secrets from text that people will read. It keeps the first 4 KiB, only scheme and host of each URL
+// (user, path and query can be secrets), and no value whose name sounds like a credential.
 func Scrub(text string) string {
 	text = strings.ToValidUTF8(text, "?")
-	if len(text) > maxScrubbed { // at a space, so that no half of a URL escapes
+	if len(text) > maxScrubbed { // cut at a space: half a URL would not be recognised
 		text = text[:max(0, strings.LastIndexAny(text[:maxScrubbed], " \n"))] + " …"
 	}
 	text = quotedURL.ReplaceAllStringFunc(text, scrubURL)
@@ -63,8 +65,8 @@ func Scrub(text string) string {
 	return bearer.ReplaceAllString(text, "${1} "+hidden)
 }
 
-// IsCredential tells whether a field of that name holds a secret, by the way it sounds. It is for those who know where a
-// name's value ends, better than Scrub.
+// IsCredential returns whether the name of a field sounds like that of a secret. It is for callers that know where the
+// field's value ends, better than Scrub.
 func IsCredential(name string) bool {
 	return part.MatchString(name) || slices.ContainsFunc(words.FindAllString(name, -1), only.MatchString)
 }
@@ -80,13 +82,13 @@ func scrub(err error) string {
 	return shorten(text)
 }
 
-// scrubURL keeps scheme, host and port of a URL, and the colon of "url: cause", which is not a part of it.
+// scrubURL keeps scheme, host and port of a URL, and the colon of "url: cause", which is not a part of the URL.
 func scrubURL(url string) string {
 	url, colon := strings.CutSuffix(url, ":")
 	scheme, rest, _ := strings.Cut(url, "://")
 	at, end := strings.LastIndexByte(rest, '@'), strings.IndexAny(rest, "/?#")
 	switch {
-	case end >= 0 && end < at: // an @ in the path, or a password with a slash: who knows
+	case end >= 0 && end < at: // either an @ in the path, or a password with a slash
 		rest = hidden
 	case end >= 0:
 		rest = rest[at+1 : end]

@@ -1,8 +1,8 @@
-// Package fault says what an error means: one Kind per error, and one table (Rules) that decides from it the log
-// level, whether the error tracker hears of it, whether a retry makes sense, and the exit code if it ends the
-// process. The kind is attached once, at the boundary where it is known, and survives wrapping with %w.
+// Package fault classifies errors. Each error has one Kind, and one table (Rules) decides by it the log level, whether it
+// is reported to the error tracker, whether a retry makes sense, and the exit code if it ends the process. The kind is
+// attached once, at the boundary where it is known, and survives wrapping with %w.
 //
-// Guard is the other half: it runs a function and turns whatever ends it, a panic too, into one such error.
+// Guard runs a function and turns its error or its panic into one such error.
 package fault
 
 import (
@@ -13,16 +13,16 @@ import (
 	"sync/atomic"
 )
 
-// Kind is what an error means to those who handle it.
+// Kind is the class of an error.
 type Kind uint8
 
-// The kinds. The zero value is the one that nobody classified.
+// The kinds. An error that nobody classified has the zero value.
 const (
 	KindUnhandled  Kind = iota // an error that nobody expected
 	KindPanic                  // a panic that a guard recovered
 	KindEnded                  // a worker that returned although nobody asked it to
 	KindStuck                  // a worker that made no progress within its deadline
-	KindDependency             // something outside this process gave out
+	KindDependency             // something outside this process failed
 	KindUnclean                // a stop that was asked for and did not end in time
 	KindConfig                 // a setting or the surroundings (port, folder, lock) are wrong
 	KindUsage                  // the command line is wrong
@@ -36,7 +36,7 @@ type Rule struct {
 	Kind    Kind
 	Name    string     // as it stands in logs, last_exit.json and the docs
 	Level   slog.Level // at which it is logged, outside of a shutdown
-	Report  bool       // whether the error tracker hears of it
+	Report  bool       // whether it is reported to the error tracker
 	Retry   bool       // whether doing the same again can help
 	Exit    int        // the process's exit code if it is the first cause
 	Meaning string
@@ -47,7 +47,7 @@ const (
 	ExitClean      = 0  // asked to stop, and stopped cleanly: nobody restarts it
 	ExitUnhandled  = 1  // an unhandled error, a panic, a dead or stuck worker
 	ExitUsage      = 64 // bad command line: a restart can't mend it
-	ExitDependency = 69 // a dependency gave out
+	ExitDependency = 69 // a dependency failed
 	ExitUnclean    = 70 // asked to stop, but the end had to be forced
 	ExitConfig     = 78 // bad configuration: a restart can't mend it
 )
@@ -59,11 +59,14 @@ var rules = [...]Rule{
 	KindStuck:      {KindStuck, "stuck", slog.LevelError, true, false, ExitUnhandled, "a worker made no progress within its deadline"},
 	KindDependency: {KindDependency, "dependency", slog.LevelWarn, false, true, ExitDependency, "something outside this process gave out"},
 	KindUnclean:    {KindUnclean, "unclean", slog.LevelError, true, false, ExitUnclean, "a stop that was asked for had to be forced"},
-	KindConfig:     {KindConfig, "config", slog.LevelError, false, false, ExitConfig, "a setting, or what it names (port, folder, file), is wrong"},
-	KindUsage:      {KindUsage, "usage", slog.LevelError, false, false, ExitUsage, "the command line is wrong"},
-	KindTerminated: {KindTerminated, "terminated", slog.LevelWarn, false, false, ExitUnhandled, "a socket call was ended by the end of its context"},
-	KindPermanent:  {KindPermanent, "permanent", slog.LevelError, true, false, ExitUnhandled, "an event can't be handled, however often it is tried"},
-	KindStopped:    {KindStopped, "stopped", slog.LevelInfo, false, false, ExitClean, "somebody asked the process to stop"},
+	KindConfig: {KindConfig, "config", slog.LevelError, false, false, ExitConfig,
+		"a setting, or what it names (port, folder, file), is wrong"},
+	KindUsage: {KindUsage, "usage", slog.LevelError, false, false, ExitUsage, "the command line is wrong"},
+	KindTerminated: {KindTerminated, "terminated", slog.LevelWarn, false, false, ExitUnhandled,
+		"a socket call was ended by the end of its context"},
+	KindPermanent: {KindPermanent, "permanent", slog.LevelError, true, false, ExitUnhandled,
+		"an event can't be handled, however often it is tried"},
+	KindStopped: {KindStopped, "stopped", slog.LevelInfo, false, false, ExitClean, "somebody asked the process to stop"},
 }
 
 // Rules returns the table, one row per kind.
@@ -90,7 +93,7 @@ type Error struct {
 	Err     error  // the cause
 
 	reported atomic.Bool // keeps one error from being reported by every guard that it passes
-	sentinel bool        // it stands for every time that it happens
+	sentinel bool        // made by New: the same error is returned again and again
 }
 
 // Error returns "op: subject: cause"; the hint and the stack are not part of it.
@@ -110,8 +113,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Claim tells whether nobody has reported e yet; the caller is the one who does, then. A sentinel is never used up: who
-// passes one on after its report, passes on what Occurred makes of it.
+// Claim returns true if e was not reported yet; the caller must then report it. For a sentinel it always returns true: to
+// have each occurrence reported once, pass on the result of Occurred.
 func (e *Error) Claim() bool { return e.sentinel || e.reported.CompareAndSwap(false, true) }
 
 // Unwrap returns the cause.
@@ -122,8 +125,8 @@ func New(kind Kind, text string) error {
 	return &Error{Kind: kind, Err: errors.New(text), sentinel: true}
 }
 
-// Occurred returns err as something that happened once, and can be claimed once: a sentinel in its tree gets an Error of
-// its own around it, with the same kind, text and hint. Everything else is returned as it is.
+// Occurred returns err as one occurrence, which can be claimed once. If err is a sentinel or wraps one, it is wrapped in an
+// Error of its own with the same kind, text and hint. Any other error is returned as it is.
 func Occurred(err error) error {
 	if e, ok := errors.AsType[*Error](err); ok && e.sentinel {
 		return &Error{Kind: e.Kind, Hint: e.Hint, Err: err}
@@ -131,7 +134,7 @@ func Occurred(err error) error {
 	return err
 }
 
-// Dependency says that the dependency called name gave out because of err. It returns nil if err is nil.
+// Dependency returns the error of a dependency called name that failed with err. It returns nil if err is nil.
 func Dependency(name string, err error) error {
 	if err == nil {
 		return nil
@@ -139,8 +142,8 @@ func Dependency(name string, err error) error {
 	return &Error{Kind: KindDependency, Op: "dependency", Subject: name, Err: err}
 }
 
-// Permanent says that trying again can't help: an event whose handler returns it is a dead letter at once. It returns nil
-// if err is nil.
+// Permanent marks err as one that a retry can't help: an event whose handler returns it becomes a dead letter at once. It
+// returns nil if err is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -148,12 +151,12 @@ func Permanent(err error) error {
 	return &Error{Kind: KindPermanent, Err: err}
 }
 
-// Config says that a setting or something that a setting names is wrong, and what to do about it.
+// Config returns the error of a setting that is wrong, or of something that a setting names. The hint says what to do.
 func Config(hint string, err error) error {
 	return &Error{Kind: KindConfig, Hint: hint, Err: err}
 }
 
-// Usage says that the command line is wrong.
+// Usage returns the error of a wrong command line.
 func Usage(format string, args ...any) error {
 	return &Error{Kind: KindUsage, Err: fmt.Errorf(format, args...)}
 }
@@ -170,7 +173,7 @@ func Of(err error) Kind {
 	return KindUnhandled
 }
 
-// Hint returns what a person can do about err, empty if nobody said.
+// Hint returns what a person can do about err, empty if unknown.
 func Hint(err error) string {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Hint

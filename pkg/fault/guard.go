@@ -10,26 +10,26 @@ import (
 	"example.com/base-app/pkg/stack"
 )
 
-// maxStack bounds the stack that is kept of a panic: a hundred frames and more, and still a message that travels.
+// maxStack bounds the stack of a panic, in bytes: room for more than a hundred frames, and still small enough to send.
 const maxStack = 64 << 10
 
-// Guard runs functions so that whatever ends them becomes one classified error, is logged once at its kind's
-// level, and goes where it must. The zero Guard only recovers and classifies.
+// Guard runs functions. It turns a function's error or panic into one classified error, logs it once at the level of its
+// kind, and calls Report and End. The zero Guard only recovers and classifies.
 //
-// runtime.Goexit is not swallowed: the goroutine ends, and whoever started it must notice (the nanny does).
+// It does not stop runtime.Goexit: the goroutine ends, and its starter must notice that, as the nanny does.
 type Guard struct {
 	Log *slog.Logger // where the end is logged; nil: nowhere
 
-	// Closing says whether the process shuts down. From then on errors are the shutdown's echo: they are logged at
-	// debug and nothing is reported. Nil means never.
+	// Closing returns whether the process shuts down. Then errors are only a result of the shutdown: they are logged at
+	// debug, and not reported. Nil: it never shuts down.
 	Closing func() bool
 
-	Report func(context.Context, *Error) // told of each error whose kind wants it; must not block. Nil: nobody
-	End    func(error)                   // told of each error, to end the process. Nil: the process goes on
+	Report func(context.Context, *Error) // called for each error whose rule has Report; must not block. Nil: none
+	End    func(error)                   // called for each error, to end the process. Nil: the process goes on
 }
 
-// Run calls fn and returns its error, or a panic as an *Error with its stack. The subject names who failed, in the log and
-// in the error of a panic. Run blocks as long as fn does.
+// Run calls fn and returns its error, or its panic as an *Error with the stack. The subject names the function in the log
+// and in the error of a panic. Run blocks as long as fn does.
 func (g Guard) Run(ctx context.Context, subject string, fn func(context.Context) error) error {
 	err := Occurred(Recover(subject, func() error { return fn(ctx) }))
 	if err != nil {
@@ -38,7 +38,7 @@ func (g Guard) Run(ctx context.Context, subject string, fn func(context.Context)
 	return err
 }
 
-// Handle does with err what Run does with an error: log, report, end. It is for errors that were caught elsewhere.
+// Handle logs and reports err and calls End, as Run does with its function's error. It is for errors from elsewhere.
 func (g Guard) Handle(ctx context.Context, subject string, err error) {
 	err = Occurred(err)
 	e := classified(subject, err)
@@ -67,13 +67,13 @@ func (g Guard) Handle(ctx context.Context, subject string, err error) {
 
 type reportedKey struct{}
 
-// Reported returns a context for the log record of an error that its caller reports himself: who makes reports of log
-// records leaves that one out. A Guard with a Report logs with it.
+// Reported returns a context for the log record of an error that the caller reports itself: code that turns log records
+// into reports leaves this record out. A Guard with a Report logs with it.
 func Reported(ctx context.Context) context.Context {
 	return context.WithValue(ctx, reportedKey{}, true)
 }
 
-// IsReported tells whether ctx is for such a record.
+// IsReported returns whether ctx is one of Reported.
 func IsReported(ctx context.Context) bool { return ctx.Value(reportedKey{}) != nil }
 
 func attributes(subject string, e *Error, err error) []any {

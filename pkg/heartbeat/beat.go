@@ -1,16 +1,16 @@
-// Package heartbeat is how a program shows the monitor that it is alive and getting on, and how the monitor judges it.
+// Package heartbeat is how a program shows the monitor that it is alive and makes progress, and how the monitor judges it.
 //
 //	app: Client ──PUSH── ipc://heartbeat ──PULL── monitor: Parse, Watch
 //
-// A Beat is one message. The original's, of any text or none, says "somebody is alive"; ours is one line that also says
-// who, how often and in which phase:
+// A Beat is one message. In the original any message, even an empty one, means that the program is alive. Ours is one line
+// that also has the process id, a count and the phase:
 //
 //	beat pid=4711 n=42 phase=running
 //
-// The Client beats from a goroutine of its own, only while the app says that it is healthy, and never holds the app up.
-// The Watch decides when silence has lasted too long; it reads no clock and does no I/O.
+// The Client beats from a goroutine of its own, only while the app is healthy, and never blocks the app. The Watch decides
+// when the silence is too long; it reads no clock and does no I/O.
 //
-// Nothing here is authenticated: who can write to the socket (its file is 0600) can beat.
+// Nothing is authenticated: every process that may write to the socket can beat. Its file has the mode 0600.
 package heartbeat
 
 import (
@@ -28,10 +28,10 @@ const (
 	Starting Phase = "starting"
 	Opening  Phase = "opening" // still starting: it opens its data, which has a time of its own
 	Running  Phase = "running"
-	Draining Phase = "draining" // on its way down: whether work gets on is not judged any more
+	Draining Phase = "draining" // shutting down: its progress is not judged any more
 )
 
-// Beat is one sign of life. The zero value is the original's: of nobody in particular.
+// Beat is one sign of life. The zero value is a beat of the original, which has no sender.
 type Beat struct {
 	PID   int    // of the program that beats, 0 if it doesn't say
 	N     uint64 // counts the program's beats from 1
@@ -62,8 +62,8 @@ func (b Beat) Append(dst []byte) []byte {
 // String returns the line.
 func (b Beat) String() string { return string(b.Append(nil)) }
 
-// Parse reads a message from the heartbeat address. As for the original any message is a beat, so whatever does not
-// begin with "beat " is the zero Beat. What does, and is not the line that Append makes, is an error: no beat at all.
+// Parse reads a message from the heartbeat address. In the original any message is a beat, so a message that does not begin
+// with "beat " is the zero Beat. A message that does, but is not a line of Append, is an error and no beat.
 func Parse(msg []byte) (Beat, error) {
 	rest, ours := bytes.CutPrefix(msg, prefix)
 	if !ours {

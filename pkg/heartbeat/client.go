@@ -18,7 +18,7 @@ const (
 	maxMessage = 1 << 10
 )
 
-// What the monitor tells the program that it starts, in the environment.
+// The environment variables that the monitor sets for its program.
 const (
 	EnvAddr       = "HEARTBEAT_ADDR"      // where to beat
 	EnvEvery      = "HEARTBEAT_EVERY"     // how often, as a Go duration
@@ -29,16 +29,17 @@ const (
 // Options are a Client's. Only Addr is required.
 type Options struct {
 	Addr  string        // the monitor's heartbeat address: ipc:///path or tcp://127.0.0.1:port
-	Every time.Duration // between two beats, 500 ms if zero. It has to be shorter than the monitor's timeout; shorter than 10 ms is a waste
+	Every time.Duration // between two beats, 500 ms if zero. It must be shorter than the monitor's timeout; below 10 ms is waste
 
-	// Healthy returns nil while the program gets on, else why it doesn't: no beat is sent then. nil: always healthy.
-	// It may block, which counts as not getting on.
+	// Healthy returns nil while the program makes progress, else the reason why not: then no beat is sent. nil: always
+	// healthy. While it blocks, no beat is sent either.
 	Healthy func() error
 
-	// Phase returns the program's phase. While it is draining beats go on whatever Healthy says. nil: always running.
+	// Phase returns the program's phase. While it is Draining, beats are sent whatever Healthy returns. nil: always
+	// Running.
 	Phase func() Phase
 
-	Log *slog.Logger // hears when beats stop and go on; slog.Default() if nil
+	Log *slog.Logger // for lines when beats stop and go on; slog.Default() if nil
 }
 
 // Client sends a program's beats.
@@ -69,9 +70,9 @@ func New(o Options) *Client {
 	return &Client{o: o, beat: Beat{PID: os.Getpid()}}
 }
 
-// Run beats at once and then every Options.Every, until ctx ends; then it returns nil. It is called once, in a
-// goroutine of its own, with a context that outlives the program's draining. A monitor that is away, stopped or slow
-// costs beats, which are counted, and nothing else. The only errors come at the start: an address that is none.
+// Run beats at once and then every Options.Every, until ctx ends; then it returns nil. It is called once, in a goroutine
+// of its own, with a context that outlives the program's draining. If the monitor is away, stopped or slow, beats are
+// dropped and counted; nothing else happens. The only error is at the start: a malformed address.
 func (c *Client) Run(ctx context.Context) error {
 	// A context of its own: the program's socket context ends when the draining begins.
 	sockets := zmq.NewContext(zmq.Options{MaxMessage: maxMessage, Log: c.o.Log})
@@ -102,7 +103,7 @@ func (c *Client) once(ctx context.Context, push *zmq.Socket) {
 		err := c.o.Healthy()
 		if (err != nil) != c.silent {
 			c.silent = err != nil
-			c.tell(err)
+			c.logChange(err)
 		}
 		if err != nil {
 			c.held.Add(1)
@@ -121,7 +122,8 @@ func (c *Client) once(ctx context.Context, push *zmq.Socket) {
 	c.sent.Add(1)
 }
 
-func (c *Client) tell(err error) {
+// logChange logs that beats stop because of err, or go on if err is nil.
+func (c *Client) logChange(err error) {
 	if err != nil {
 		c.o.Log.Warn("heartbeats stop", "error", err)
 		return
@@ -131,9 +133,9 @@ func (c *Client) tell(err error) {
 
 // Stats counts beats.
 type Stats struct {
-	Sent    uint64 // taken by the socket
+	Sent    uint64 // accepted by the socket
 	Held    uint64 // not sent because the program was not healthy
-	Dropped uint64 // not sent because no monitor took them
+	Dropped uint64 // not sent because no monitor received them
 }
 
 // Stats returns the counts. It may be called from any goroutine.

@@ -3,9 +3,9 @@ package heartbeat
 import "time"
 
 const (
-	// A tick that comes this part of the timeout late was held up together with everything else on the machine.
+	// A tick that is late by this part of the timeout means that the whole machine was held up.
 	lateShare = 4
-	// How many late ticks in a row are forgiven. Without an end a host that is always late would never find a hang.
+	// How many late ticks in a row are forgiven. Without a limit, a host that is always late would never find a hang.
 	maxForgiven = 3
 )
 
@@ -16,8 +16,8 @@ type Verdict int
 const (
 	Fine   Verdict = iota // the deadline is not over yet
 	Late                  // the deadline is over, but the watcher itself was held up: not counted
-	Missed                // a beat is missing, and more may
-	Hung                  // as many as allowed are missing
+	Missed                // a beat is missing, but not too many in a row
+	Hung                  // too many beats are missing in a row
 )
 
 // Watch judges one program at a time by its beats.
@@ -25,15 +25,15 @@ const (
 //	Start ──Startup── Timeout ── Timeout ─► Hung (at the first tick after the last of Misses deadlines)
 //	          └─missed──┘ └─missed─┘
 //
-// Each beat makes the deadline Timeout from now and forgets what was missed. Its times carry Go's monotonic clock, so
-// a step of the wall clock is nothing to it. It belongs to one goroutine. Set the fields before Start.
+// Each beat sets the deadline to Timeout from now and the missed beats to zero. The times carry Go's monotonic clock, so a
+// step of the wall clock changes nothing. One goroutine uses a Watch. Set the fields before Start.
 type Watch struct {
-	Timeout time.Duration // one beat at least is expected in each; too short blames a busy machine, too long finds a hang late
+	Timeout time.Duration // at least one beat is expected in each; too short blames a busy machine, too long finds a hang late
 	Misses  int           // how many in a row are too many, at least 1
 	Startup time.Duration // the time for the first beat
 
 	pid      int
-	named    bool // the program tells its pid: others' beats don't count
+	named    bool // the program's beats have its pid: beats without or with another don't count
 	started  time.Time
 	deadline time.Time
 	missed   int
@@ -43,16 +43,18 @@ type Watch struct {
 	lag      time.Duration
 }
 
-// Start begins to judge the program with the pid, started now. Beats of the one before don't count any more.
+// Start begins to judge the program with the pid, which was started now. Beats of the program before don't count any more.
 func (w *Watch) Start(now time.Time, pid int) {
 	w.pid, w.named, w.started, w.deadline = pid, false, now, now.Add(w.Startup)
 	w.missed, w.forgiven, w.beats, w.phase, w.lag = 0, 0, 0, "", 0
 }
 
-// Beat takes a beat and returns whether it counts: it tells the program's pid, or none as long as the program has
-// not told its own. It ends the time for the start, unless it is nobody's and comes within the first Timeout: it may be
-// the last of the program before, still in the socket. One that says that the program is starting changes no deadline:
-// a start that hangs is found when its time is over. One that says that it opens its data begins that time anew.
+// Beat processes a beat and returns whether it counts. It counts if it has the program's pid, or if it has none and no beat
+// of the program had one. A beat that counts ends the time for the start, with these exceptions:
+//   - a beat without a pid within the first Timeout doesn't: it may be the last one of the program before, still in the
+//     socket;
+//   - a beat in the phase Starting changes no deadline: a start that hangs is found when its time is over;
+//   - a beat in the phase Opening begins the time for the start anew.
 func (w *Watch) Beat(now time.Time, b Beat) bool {
 	if b.PID != w.pid && (b.PID != 0 || w.named) {
 		return false
@@ -84,8 +86,8 @@ func (w *Watch) Deadline() time.Time { return w.deadline }
 
 // Tick judges the silence up to now. Call it when the deadline is over, after the beats that have arrived.
 //
-// Called much later than due, the watcher was held up itself: a paused virtual machine, an overloaded host. The
-// program was too, most likely, so it gets another Timeout before the beat counts as missed.
+// If the call is much later than due, the watcher was held up itself: a paused virtual machine, an overloaded host. The
+// program most likely was, too, so it gets another Timeout before the beat counts as missed.
 func (w *Watch) Tick(now time.Time) Verdict {
 	late := now.Sub(w.deadline)
 	if late < 0 {
@@ -106,13 +108,13 @@ func (w *Watch) Tick(now time.Time) Verdict {
 	return Missed
 }
 
-// Status is what a Watch knows of the program.
+// Status is what a Watch has seen of the program.
 type Status struct {
 	Beats  uint64        // that counted
 	Missed int           // in a row, up to now
-	Phase  Phase         // of the last beat, empty if it said none
+	Phase  Phase         // of the last beat, empty if it had none
 	Lag    time.Duration // by which the watcher itself was held up
 }
 
-// Status returns what is known since Start.
+// Status returns what the Watch has seen since Start.
 func (w *Watch) Status() Status { return Status{w.beats, w.missed, w.phase, w.lag} }

@@ -16,28 +16,28 @@ import (
 )
 
 const (
-	keepCrashes = 10 // in the folder crashes: a bad night's worth
-	crashing    = "running.txt"
-	maxCrash    = 1 << 20 // of a crash that is read to be told; the file keeps the whole
+	keepCrashes = 10            // in the folder crashes: enough for a bad night
+	crashing    = "running.txt" // where the runtime writes the crash of this run
+	maxCrash    = 1 << 20       // bytes of a crash that are read; the file keeps all
 )
 
-// Crash is what the Go runtime wrote when the last run died of something that nobody can recover: a panic in a
-// goroutine without a guard, a fatal error of the runtime, SIGQUIT.
+// Crash is what the Go runtime wrote when the last run died in a way that cannot be recovered: by a panic in a
+// goroutine without a guard, a fatal error of the runtime, or SIGQUIT.
 type Crash struct {
 	File  string // in the data folder's folder crashes
 	Cause string // its first line
 	Stack string // of the goroutine that crashed
 }
 
-// CatchCrash makes the runtime write what it prints at a crash, with every goroutine's stack, into the data folder
-// too, and returns the crash that the run before left there, nil if none. The newest ten are kept.
+// CatchCrash makes the runtime write a crash, with every goroutine's stack, into the data folder as well as to stderr.
+// It returns the crash of the run before, nil if there was none. The newest ten are kept.
 func (f *Folder) CatchCrash() (*Crash, error) {
 	dir := filepath.Join(f.Dir, "crashes")
 	if err := os.MkdirAll(dir, private|0o100); err != nil {
 		return nil, unusable(f.Dir, err)
 	}
 	path := filepath.Join(dir, crashing)
-	last, err := takeCrash(dir, path)
+	last, err := archiveCrash(dir, path)
 	if err != nil {
 		return nil, unusable(f.Dir, err)
 	}
@@ -53,8 +53,8 @@ func (f *Folder) CatchCrash() (*Crash, error) {
 	return last, nil
 }
 
-// takeCrash gives the last run's crash its final name.
-func takeCrash(dir, path string) (*Crash, error) {
+// archiveCrash gives the last run's crash its final name and returns it.
+func archiveCrash(dir, path string) (*Crash, error) {
 	data, err := readStart(path)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(data) == 0 {
 		return nil, nil

@@ -21,25 +21,25 @@ import (
 )
 
 const (
-	// keepDumps is how many dumps stay in the data folder: a bad night's worth.
+	// keepDumps is how many dumps stay in the data folder: enough for a bad night.
 	keepDumps = 10
-	// sectionTime is how long a section may take: what it asks may be locked by what hangs.
+	// sectionTime is how long a section may take: it may wait for a lock that a hung goroutine holds.
 	sectionTime = 500 * time.Millisecond
-	// recordAfter is how long a shutdown must last before the flight recorder starts: a prompt one doesn't pay for it.
+	// recordAfter is how long a shutdown must last before the flight recorder starts: a quick one does without.
 	recordAfter = 250 * time.Millisecond
 	recordBytes = 4 << 20 // the newest part of the trace, some seconds of a busy process
 	maxFiles    = 200     // open files that are listed one by one
-	// private is the mode of dumps and crashes, the owner's alone: traces and arguments can hold secrets.
+	// private is the mode of dumps and crashes, for the owner alone: traces and arguments can hold secrets.
 	private = 0o600
 )
 
-// Section is a part of the dump. It is given every goroutine's stack, so that an item can show its own.
+// Section is a part of the dump. It gets the stacks of all goroutines, so that an item can show its own.
 type Section struct {
 	Name  string
 	Items func(all []stack.Goroutine) []Item
 }
 
-// Item is one thing that the dump tells: one record in the log, one paragraph in the file.
+// Item is one entry of the dump: one record in the log, one paragraph in the file.
 type Item struct {
 	Title string
 	Attrs []slog.Attr
@@ -55,8 +55,8 @@ func item(title string, keysAndValues ...any) Item {
 }
 
 // Dump writes the state of the process to the log and to the folder dumps of the data folder, and returns the
-// file's path: why, the sections (workers, sockets, …), what delays a shutdown, open files, memory, and every
-// goroutine. It blocks for as long as the log and the disk do, and for half a second per section at most.
+// file's path. It holds the reason, the sections (workers, sockets, …), what delays a shutdown, open files, memory, and
+// every goroutine. Dump blocks as long as the log and the disk do, and for half a second per section at most.
 func (l *Life) Dump(why string) (string, error) { return l.dump(why, nil) }
 
 func (l *Life) dump(why string, r *recorder) (string, error) {
@@ -68,8 +68,8 @@ func (l *Life) dump(why string, r *recorder) (string, error) {
 	return path, err
 }
 
-// keep collects a dump and writes it to the data folder. The lock is not held for the log, which may hang: the next dump
-// must not wait for it.
+// keep collects a dump and writes it to the data folder. It releases the lock before anything is logged: the log may
+// hang, and the next dump must not wait for it.
 func (l *Life) keep(why string, r *recorder) (parts []part, path string, err error) {
 	l.dumping.Lock()
 	defer l.dumping.Unlock()
@@ -89,7 +89,8 @@ type part struct {
 
 func (l *Life) collect(why string, all []stack.Goroutine) []part {
 	level := slog.LevelInfo
-	head := []any{"why", why, "uptime", time.Since(l.began).Round(time.Millisecond).String(), "pid", os.Getpid(), "goroutines", len(all)}
+	head := []any{"why", why, "uptime", time.Since(l.began).Round(time.Millisecond).String(), "pid", os.Getpid(),
+		"goroutines", len(all)}
 	if l.Closing() {
 		level = slog.LevelWarn
 		l.mu.Lock()
@@ -98,7 +99,8 @@ func (l *Life) collect(why string, all []stack.Goroutine) []part {
 		cause := context.Cause(l.ctx)
 		head = append(head, "cause", cause, "kind", fault.Of(cause).String())
 	}
-	sections := append([]Section{{"dump", func([]stack.Goroutine) []Item { return []Item{item("state dump", head...)} }}}, l.opts.Sections...)
+	first := Section{"dump", func([]stack.Goroutine) []Item { return []Item{item("state dump", head...)} }}
+	sections := append([]Section{first}, l.opts.Sections...)
 	sections = append(sections,
 		Section{"shutdown", l.delays},
 		Section{"files", func([]stack.Goroutine) []Item { return files() }},
@@ -110,7 +112,7 @@ func (l *Life) collect(why string, all []stack.Goroutine) []part {
 	return append(parts, part{"goroutines", goroutines(all), slog.LevelDebug})
 }
 
-// ask calls a section and gives up on it when it doesn't answer in time, or panics.
+// ask returns a section's items, or one that says that the section panicked or didn't answer in time.
 func ask(s Section, all []stack.Goroutine) []Item {
 	answer := make(chan []Item, 1)
 	go func() {
@@ -130,7 +132,7 @@ func ask(s Section, all []stack.Goroutine) []Item {
 	}
 }
 
-// delays tells the hooks that have not ended, those that run with their stacks.
+// delays returns an item for each hook that has not ended, with its stack if it runs.
 func (l *Life) delays(all []stack.Goroutine) []Item {
 	items := l.pendingHooks()
 	for i, it := range items {
@@ -141,7 +143,7 @@ func (l *Life) delays(all []stack.Goroutine) []Item {
 	return items
 }
 
-// goroutines lists all stacks, those with a worker's name first.
+// goroutines returns an item for each stack, those with a worker's name first.
 func goroutines(all []stack.Goroutine) []Item {
 	sorted := slices.Clone(all)
 	slices.SortStableFunc(sorted, func(a, b stack.Goroutine) int {
@@ -186,7 +188,8 @@ func memory() []Item {
 			}
 		}
 	}
-	return []Item{item("memory", "resident", resident, "heap_bytes", m.HeapAlloc, "heap_objects", m.HeapObjects, "from_system_bytes", m.Sys, "collections", m.NumGC)}
+	return []Item{item("memory", "resident", resident, "heap_bytes", m.HeapAlloc, "heap_objects", m.HeapObjects,
+		"from_system_bytes", m.Sys, "collections", m.NumGC)}
 }
 
 func (l *Life) dumpToLog(parts []part, path string) {
@@ -194,7 +197,8 @@ func (l *Life) dumpToLog(parts []part, path string) {
 		for _, it := range p.items {
 			attrs := append([]slog.Attr{slog.String("section", p.name)}, it.Attrs...)
 			if g := it.Stack; g != nil {
-				attrs = append(attrs, slog.String("of", g.Worker), slog.Uint64("goroutine", g.ID), slog.String("in", g.State), slog.String("stack", g.Text))
+				attrs = append(attrs, slog.String("of", g.Worker), slog.Uint64("goroutine", g.ID), slog.String("in", g.State),
+					slog.String("stack", g.Text))
 			}
 			l.opts.Log.LogAttrs(context.Background(), p.level, it.Title, attrs...)
 		}
@@ -246,7 +250,7 @@ func writeItem(w io.Writer, it Item) {
 	}
 }
 
-// prune removes the oldest files until keep dumps are left; each dump is a text and perhaps a trace of the same name.
+// prune removes the oldest dumps until keep are left. A dump is a text and perhaps a trace of the same name.
 func prune(dir string, keep int) {
 	texts, err := filepath.Glob(filepath.Join(dir, "*.txt"))
 	if err != nil || len(texts) <= keep {
@@ -259,8 +263,8 @@ func prune(dir string, keep int) {
 	}
 }
 
-// recorder is the flight recorder of a shutdown. It runs from a moment after the latch has closed, since a shutdown that
-// takes long is the one that wants explaining; always on, it would halve the pipeline's speed.
+// recorder is the flight recorder of a shutdown. It starts recordAfter after the latch has closed: only a shutdown that
+// takes long needs an explanation, and a recorder that is always on halves the pipeline's speed.
 type recorder struct {
 	mu     sync.Mutex // FlightRecorder's methods must not be called at once
 	flight *trace.FlightRecorder
@@ -270,7 +274,8 @@ func (l *Life) startRecorder(done <-chan struct{}) *recorder {
 	if !l.tracing {
 		return nil
 	}
-	r := &recorder{flight: trace.NewFlightRecorder(trace.FlightRecorderConfig{MinAge: l.opts.Grace + forceAfter, MaxBytes: recordBytes})}
+	r := &recorder{flight: trace.NewFlightRecorder(trace.FlightRecorderConfig{
+		MinAge: l.opts.Grace + forceAfter, MaxBytes: recordBytes})}
 	go func() {
 		timer := time.NewTimer(min(recordAfter, l.opts.Grace/2))
 		defer timer.Stop()
@@ -279,7 +284,7 @@ func (l *Life) startRecorder(done <-chan struct{}) *recorder {
 			return
 		case <-timer.C:
 		}
-		r.start() // if another trace is being taken, the dump does without
+		r.start() // if somebody else is tracing, the dump has no trace
 		<-done
 		r.stop()
 	}()
@@ -298,7 +303,7 @@ func (r *recorder) stop() {
 	r.flight.Stop()
 }
 
-// save writes the trace so far, if there is one.
+// save writes the trace so far, if the recorder runs.
 func (r *recorder) save(path string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

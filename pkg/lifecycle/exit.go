@@ -11,13 +11,13 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// Exit is how a run ended. It is what last_exit.json holds.
+// Exit is how a run ended. The file last_exit.json holds it.
 type Exit struct {
 	Run     string    `json:"run"` // the run's id, as in the lock file
 	Code    int       `json:"code"`
 	Kind    string    `json:"kind"`             // the first cause's, see pkg/fault
 	Cause   string    `json:"cause"`            // the first cause
-	Worker  string    `json:"worker,omitempty"` // or dependency, where one is to blame
+	Worker  string    `json:"worker,omitempty"` // the worker or dependency that failed, if one did
 	Clean   bool      `json:"clean"`            // false: the end was forced
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
@@ -27,7 +27,7 @@ type Exit struct {
 	Commit  string    `json:"commit,omitempty"`
 }
 
-// exit decides the code: the first cause's, and if that was a mere wish to stop, whether it was fulfilled.
+// exit returns the first cause's code. If the cause was a request to stop and the end was forced, the code is 70.
 func (l *Life) exit(cause error, clean bool) Exit {
 	e := Exit{Code: fault.ExitCode(cause), Kind: fault.Of(cause).String(), Cause: cause.Error(), Clean: clean,
 		Started: l.began.UTC(), Ended: time.Now().UTC(), Uptime: time.Since(l.began).Seconds(), PID: os.Getpid()}

@@ -19,8 +19,8 @@ type hook struct {
 }
 
 // OnStop registers fn to be called while shutting down, after the body has returned, and after every hook that is
-// registered later. Its context ends with the budget. A hook that takes longer is named in the log and no longer
-// waited for by those after it, but the process does wait for it, until the end is forced.
+// registered later. Its context ends with the budget. If a hook takes longer, that is logged and the next hook starts;
+// the process still waits for it, until the end is forced.
 func (l *Life) OnStop(name string, budget time.Duration, fn func(context.Context) error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,7 @@ func (l *Life) runHooks() {
 		done := make(chan struct{})
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), h.budget)
 		go func() {
-			defer cancel() // after done, so that until then only the budget can end the context
+			defer cancel() // runs after close(done): until then only the budget can end the context
 			defer close(done)
 			stack.Labelled(ctx, hookLabel(h.name), func(ctx context.Context) {
 				l.endHook(h, fault.Recover("hook "+h.name, func() error { return h.fn(ctx) }))
@@ -62,7 +62,8 @@ func (l *Life) runHooks() {
 
 func hookLabel(name string) string { return "hook-" + name }
 
-// nextHook takes the last hook that has not been started; nil if there is none. A hook may register hooks.
+// nextHook returns the last hook that has not started, and marks it as started; nil if there is none. A hook may
+// register hooks.
 func (l *Life) nextHook() *hook {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -87,7 +88,7 @@ func (l *Life) endHook(h *hook, err error) {
 	l.opts.Log.Debug("shutdown hook done", "hook", h.name, "took", took.String())
 }
 
-// pendingHooks returns what the dump tells of the hooks that have not ended.
+// pendingHooks returns the dump's items about the hooks that have not ended.
 func (l *Life) pendingHooks() (list []Item) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,5 +1,5 @@
 // Package lifecycle gives a process one way to end. Whatever wants it to end (a signal, a dead worker, an error)
-// closes the latch, once: the first cause wins, is printed last, decides the exit code and is told at the next start.
+// closes the latch, once: the first cause wins. It is printed last, decides the exit code and is logged at the next start.
 //
 //	            Stop(cause), TERM, INT                       body and hooks are through
 //	running ──────────────────────────► closing ─────────────────────────────────────► ended: the cause's code
@@ -7,15 +7,14 @@
 //	                                      │  └──► dump: who delays it, with stacks ──► after 5 s more, forced: 70
 //	                                      └─ a second TERM or INT: dump and forced at once
 //
-// With Options.Delay a TERM or INT closes the latch only after a while, in which everything goes on but Leaving has
-// ended: for load balancers to notice. The grace counts from the signal; another signal closes the latch at once, and
-// so does any other cause.
+// With Options.Delay a TERM or INT closes the latch only after a while. During it the context Leaving has ended, so that
+// load balancers notice, and everything else goes on. The grace counts from the signal. Another signal closes the latch
+// at once, and so does any other cause.
 //
-// While closing, the context of Run's body has ended; when the body has returned, the hooks run, last registered
-// first, each with a budget. A worker that was found stuck is not waited for: the dump is written at once, and the
-// end comes within a second. The goroutine that calls Run does nothing but wait for timers and channels, so that
-// the forced end comes even when every lock is held and nobody reads the log any more. Only main exits: Run returns
-// the code.
+// While closing, the context of Run's body has ended. When the body has returned, the hooks run, last registered
+// first, each with a budget. Nobody waits for a worker that was found stuck: the dump is written at once, and the
+// end comes within a second. The goroutine that calls Run only waits for timers and channels, so that the forced end
+// comes even when every lock is held and nobody reads the log. Only main exits: Run returns the code.
 package lifecycle
 
 import (
@@ -32,16 +31,16 @@ import (
 )
 
 const (
-	// DefaultGrace is how long a shutdown may take before it is explained. The supervisors above wait longer, in
-	// steps of 5 s each, so that the explanation is out before anyone kills.
+	// DefaultGrace is how long a shutdown may take before the dump is written. The supervisors above wait longer, in
+	// steps of 5 s each, so that the dump is out before anyone kills.
 	DefaultGrace = 30 * time.Second
 	// forceAfter is the time between the dump and the forced end: enough to write it to a slow disk.
 	forceAfter = 5 * time.Second
-	// stuckAfter is how long the end may take once a worker is known to be stuck: it won't come back.
+	// stuckAfter is how long the end may take once a worker is known to be stuck: waiting for it is no use.
 	stuckAfter = time.Second
-	// lastWords bounds what is logged after the end is decided, when the log may be what hangs.
+	// lastWords is how long to wait for the log after the end is decided: the log may be what hangs.
 	lastWords = 500 * time.Millisecond
-	// saveTime bounds the writing of last_exit.json: with the last words it still ends before the monitor kills.
+	// saveTime is how long last_exit.json may take. With lastWords it still ends before the monitor kills.
 	saveTime = 3 * time.Second
 )
 
@@ -49,15 +48,15 @@ const (
 type Options struct {
 	Log     *slog.Logger  // nil: slog.Default()
 	Grace   time.Duration // until the dump; the forced end follows 5 s later; 0: DefaultGrace
-	Signals *Signals      // armed by Arm; nil: no signal is handled
-	Hangup  func()        // SIGHUP
-	// Delay is asked, at the first TERM or INT, how long to go on before the latch closes; at most half of Grace is taken.
-	// It must not block. Nil: not at all.
+	Signals *Signals      // made by Arm; nil: no signal is handled
+	Hangup  func()        // called for SIGHUP
+	// Delay is called at the first TERM or INT. It returns how long to go on before the latch closes, at most half of Grace.
+	// It must not block. Nil: the latch closes at once.
 	Delay func() time.Duration
 	Debug func() // called before the dump of a slow shutdown: switch the log to debug
 
-	// Sections are what the dump tells beyond what this package knows. Each is asked in a goroutine of its own
-	// and left out with a remark if it doesn't answer within half a second.
+	// Sections are parts of the dump beside those that this package writes. Each is asked in a goroutine of its own; if
+	// it doesn't answer within half a second, the dump says so instead.
 	Sections []Section
 }
 
@@ -72,7 +71,7 @@ type Life struct {
 	leave   context.CancelFunc
 
 	mu     sync.Mutex
-	asked  time.Time // by a signal that is followed by a delay; zero: not so
+	asked  time.Time // when a signal began a delay; zero: none did
 	closed time.Time
 	hooks  []*hook
 
@@ -95,20 +94,20 @@ func New(o Options) *Life {
 	return l
 }
 
-// KeepDumps makes dumps go to the folder dumps in the data folder dir, too, from now on.
+// KeepDumps makes later dumps go to the folder dumps in the data folder dir, too.
 func (l *Life) KeepDumps(dir string) {
 	l.dumping.Lock()
 	defer l.dumping.Unlock()
 	l.dir = dir
 }
 
-// Context returns the context that ends when the latch closes; context.Cause tells the first cause.
+// Context returns the context that ends when the latch closes; context.Cause returns the first cause.
 func (l *Life) Context() context.Context { return l.ctx }
 
-// Closing tells whether the latch has closed.
+// Closing returns whether the latch has closed.
 func (l *Life) Closing() bool { return l.ctx.Err() != nil }
 
-// Stop closes the latch because of cause, and tells whether this was the first cause. A nil cause is an orderly end.
+// Stop closes the latch because of cause, and returns whether this was the first cause. A nil cause is an orderly end.
 // It never blocks.
 func (l *Life) Stop(cause error) bool {
 	if cause == nil {
@@ -124,9 +123,9 @@ func (l *Life) Stop(cause error) bool {
 	return true
 }
 
-// Run calls body, in a goroutine of its own, with the Life's context, and blocks until the process may exit: until body and the hooks
-// are through, or the end is forced. Body's error, or its return, closes the latch if nothing did before. Run is
-// called once.
+// Run calls body, in a goroutine of its own, with the Life's context. It blocks until the process may exit: until body
+// and the hooks have returned, or the end is forced. Body's error, or its return, closes the latch if nothing did
+// before. Run is called once.
 func (l *Life) Run(body func(context.Context) error) Exit {
 	done := make(chan struct{})
 	defer close(done)
@@ -165,7 +164,7 @@ func (l *Life) Run(body func(context.Context) error) Exit {
 		case <-dump.C:
 			explained = l.explain(fmt.Sprintf("the shutdown takes longer than %v", l.opts.Grace), recorder)
 		case <-orderly:
-			wait(announced, lastWords) // the last line is the caller's
+			wait(announced, lastWords) // so that the caller's line is the last
 			if explained != nil {
 				wait(explained, lastWords)
 			}
@@ -179,7 +178,7 @@ func (l *Life) Run(body func(context.Context) error) Exit {
 	}
 }
 
-// announce says why the process goes down. It may block on the log, and so nobody waits for it.
+// announce logs why the process ends. The log may block, so announce has a goroutine of its own.
 func (l *Life) announce(cause error) {
 	l.opts.Log.Info("shutting down", "cause", cause, "kind", fault.Of(cause).String())
 }
@@ -207,13 +206,13 @@ func wait(c <-chan struct{}, d time.Duration) {
 	}
 }
 
-// Save calls fn in a goroutine of its own and waits for it as long as the supervisors above still do after a forced
-// end. It is for keeping the exit: a disk may be slow, but the next start wants to know.
+// Save calls fn in a goroutine of its own and waits for it, for three seconds at most: after a forced end the
+// supervisors above wait longer. It is for saving the exit, which the next start reads, on a slow disk, too.
 func Save(fn func()) { bounded(fn, saveTime) }
 
-// Say calls fn in a goroutine of its own and waits for it for half a second. It is for last words, when the log may be
-// what hangs.
-func Say(fn func()) { bounded(fn, lastWords) }
+// Print calls fn in a goroutine of its own and waits for it, for half a second at most. It is for the last lines of the
+// log, which may be what hangs.
+func Print(fn func()) { bounded(fn, lastWords) }
 
 func bounded(fn func(), d time.Duration) {
 	done := make(chan struct{})

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
+	"runtime/trace"
 	"strings"
 	"sync"
 	"syscall"
@@ -162,24 +162,33 @@ func readDump(t *testing.T, dir string) string {
 }
 
 func TestTheFlightRecordersTraceStandsBesideTheDump(t *testing.T) {
-	dir, free := t.TempDir(), make(chan struct{})
-	l := New(Options{Log: slog.New(slog.DiscardHandler), Grace: 8 * recordAfter}) // a slow machine may start the recorder late
-	l.KeepDumps(dir)
-	l.OnStop("release", time.Second, func(context.Context) error {
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
-			if list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.trace")); len(list) == 1 {
-				if info, err := os.Stat(list[0]); err == nil && info.Size() > 0 {
-					break
-				}
+	dir := t.TempDir()
+	await := func(what string, holds func() bool) {
+		for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("want %s", what)
+				return
 			}
 		}
-		close(free)
+	}
+	// The dump waits until the recorder runs, however slow the machine is.
+	recording := func() { await("the flight recorder to start", trace.IsEnabled) }
+	l := New(Options{Log: slog.New(slog.DiscardHandler), Grace: 20 * time.Millisecond, Debug: recording})
+	l.KeepDumps(dir)
+	l.OnStop("release", time.Second, func(context.Context) error {
+		await("a trace", func() bool {
+			list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.trace"))
+			if len(list) != 1 {
+				return false
+			}
+			info, err := os.Stat(list[0])
+			return err == nil && info.Size() > 0
+		})
 		return nil
 	})
 	if e := l.Run(func(context.Context) error { return nil }); !e.Clean {
 		t.Errorf("want a clean end, have %+v", e)
 	}
-	<-free
 	list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.trace"))
 	if len(list) != 1 {
 		t.Fatalf("want one trace, have %q", list)

@@ -17,7 +17,8 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// Folder is the data folder of a running process: locked against a second one, and with what the last run left.
+// Folder is the data folder of a running process. It is locked against a second process, and knows how the last run
+// ended.
 type Folder struct {
 	Dir  string
 	Run  string // this run's id
@@ -25,12 +26,12 @@ type Folder struct {
 	prev holder
 }
 
-// holder is what the lock file says of its owner. It stays when the owner is gone; the lock itself doesn't.
+// holder is the text of the lock file: the lock's owner. The text stays when the owner is gone; the lock doesn't.
 type holder struct {
 	Run     string    `json:"run"`
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
-	// Borrower is a process that holds the lock and is no run of the app: the rest is still about the last run.
+	// Borrower is a process that holds the lock but is no run of the app. The other fields then describe the last run.
 	Borrower *borrower `json:"borrower,omitempty"`
 }
 
@@ -42,18 +43,18 @@ type borrower struct {
 const lockFile = "lock"
 
 const (
-	// borrowTime is how long a start waits for a borrower: shorter than the container's monitor gives a start (15 s), so
-	// that it hears why, and so long that five such starts in a row take the minute in which it allows five.
+	// borrowTime is how long a start waits for a borrower. It is shorter than the 15 s that the container's monitor gives
+	// a start, so that the monitor sees the error; and five such starts take a minute, in which the monitor allows five.
 	borrowTime = 12 * time.Second
-	// lookPause is the time between two looks at the lock, and what a new owner may need to say who it is.
-	lookPause = 100 * time.Millisecond
+	// retryPause is the time between two tries to get the lock. A new owner needs less to write who it is.
+	retryPause = 100 * time.Millisecond
 )
 
-// OpenFolder makes dir if needed and locks it until Close, or until the process is gone, however it went: the lock
+// OpenFolder makes dir if needed and locks it until Close, or until the process has ended in whatever way: the lock
 // is the kernel's (flock), so a stale file never stands in the way. Its errors are of fault.KindConfig and say what to do.
 //
-// If somebody has borrowed the folder it says so in the log and blocks until it is given back, twelve seconds pass, which
-// is an error of fault.KindDependency, or ctx ends.
+// If a command has borrowed the folder, OpenFolder logs that and blocks until the command gives it back or ctx ends, and
+// for twelve seconds at most: then the error is of fault.KindDependency.
 func OpenFolder(ctx context.Context, dir string, log *slog.Logger) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, unusable(dir, err)
@@ -63,7 +64,7 @@ func OpenFolder(ctx context.Context, dir string, log *slog.Logger) (*Folder, err
 		return nil, unusable(dir, err)
 	}
 	folder := &Folder{Dir: dir, lock: f, Run: strconv.FormatInt(time.Now().UnixNano(), 36) + "-" + strconv.Itoa(os.Getpid())}
-	if err := folder.take(ctx, log); err != nil {
+	if err := folder.acquire(ctx, log); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -74,9 +75,9 @@ func OpenFolder(ctx context.Context, dir string, log *slog.Logger) (*Folder, err
 	return folder, nil
 }
 
-// BorrowFolder locks dir as OpenFolder does, but at once or not at all, for a command that needs what is in it to be left
-// alone for a while, and is no run: the next one still learns how the last one ended. The errors are of
-// fault.KindConfig; purpose is what an app is told that wants to start meanwhile.
+// BorrowFolder locks dir as OpenFolder does, but at once or not at all. It is for a command that needs the files in it
+// left alone for a while. The command is no run: the next run still learns how the last one ended. Purpose is logged by
+// an app that wants to start meanwhile. The errors are of fault.KindConfig.
 func BorrowFolder(dir, purpose string) (*Folder, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -89,17 +90,17 @@ func BorrowFolder(dir, purpose string) (*Folder, error) {
 	}
 	mine := folder.prev
 	mine.Borrower = &borrower{os.Getpid(), purpose}
-	if err := folder.say(mine); err != nil {
+	if err := folder.writeHolder(mine); err != nil {
 		f.Close()
 		return nil, unusable(dir, err)
 	}
 	return folder, nil
 }
 
-// take makes the folder this run's. Somebody who has only just locked it has not yet said who it is, so that a refusal
-// needs two looks.
-func (f *Folder) take(ctx context.Context, log *slog.Logger) error {
-	began, told := time.Now(), false
+// acquire locks the folder for this run. An owner that has just locked it may not have written yet who it is, so acquire
+// fails only after a second try.
+func (f *Folder) acquire(ctx context.Context, log *slog.Logger) error {
+	began, logged := time.Now(), false
 	for {
 		held, err := f.flock()
 		if !held && err == nil {
@@ -107,32 +108,34 @@ func (f *Folder) take(ctx context.Context, log *slog.Logger) error {
 		}
 		b, waited := f.prev.Borrower, time.Since(began)
 		switch {
-		case !held || b == nil && waited >= lookPause:
+		case !held || b == nil && waited >= retryPause:
 			return err
 		case b != nil && waited >= borrowTime:
-			return &fault.Error{Kind: fault.KindDependency, Hint: "wait for it, or stop it", Err: fmt.Errorf("process %d (%s) has been using the data folder %s for %v", b.PID, b.For, f.Dir, borrowTime)}
-		case b != nil && !told:
-			log.Warn("waiting for a command to end that uses the data folder", "command", b.For, "command_pid", b.PID, "at_most", borrowTime.String())
-			told = true
+			return &fault.Error{Kind: fault.KindDependency, Hint: "wait for it, or stop it",
+				Err: fmt.Errorf("process %d (%s) has been using the data folder %s for %v", b.PID, b.For, f.Dir, borrowTime)}
+		case b != nil && !logged:
+			log.Warn("waiting for a command to end that uses the data folder", "command", b.For, "command_pid", b.PID,
+				"at_most", borrowTime.String())
+			logged = true
 		}
 		select {
-		case <-time.After(lookPause):
+		case <-time.After(retryPause):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	if err := f.say(holder{Run: f.Run, PID: os.Getpid(), Started: time.Now().UTC()}); err != nil {
+	if err := f.writeHolder(holder{Run: f.Run, PID: os.Getpid(), Started: time.Now().UTC()}); err != nil {
 		return unusable(f.Dir, err)
 	}
 	return nil
 }
 
-// flock takes the lock and reads what it says of the last owner. If another process has it, held is true, and the error
-// says which.
+// flock tries to lock the file and reads its last owner. If another process holds the lock, held is true and the error
+// names that process.
 func (f *Folder) flock() (held bool, err error) {
 	err = syscall.Flock(int(f.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	f.prev = holder{}
-	_ = json.NewDecoder(io.NewSectionReader(f.lock, 0, 4096)).Decode(&f.prev) // a torn one tells nothing, as after a power cut
+	_ = json.NewDecoder(io.NewSectionReader(f.lock, 0, 4096)).Decode(&f.prev) // a torn text, as after a power cut, is as good as none
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		who := "another process"
 		if b := f.prev.Borrower; b != nil {
@@ -149,9 +152,9 @@ func (f *Folder) flock() (held bool, err error) {
 	return false, nil
 }
 
-// say writes who holds the lock. Others may read it meanwhile: what is left of an older text behind the new one is cut
-// off last, and doesn't matter.
-func (f *Folder) say(h holder) error {
+// writeHolder writes who holds the lock. Others may read the file meanwhile: the rest of an older, longer text is cut off
+// last, and a reader ignores it.
+func (f *Folder) writeHolder(h holder) error {
 	mine, err := json.Marshal(h)
 	if err != nil {
 		return err
@@ -170,8 +173,9 @@ func unusable(dir string, err error) error {
 		fmt.Errorf("the data folder %s can't be used: %w", dir, err))
 }
 
-// Previous tells how the run before this one ended. First is true if there was none. Vanished is true if it ended
-// without a word: killed, out of memory, a fatal runtime error or a power cut; Exit then holds only what its lock said.
+// Previous returns how the run before this one ended. First is true if there was none. Vanished is true if it saved no
+// exit: it was killed, or ended by lack of memory, a fatal runtime error or a power cut. Exit then holds only what the
+// lock file knew.
 func (f *Folder) Previous() (e Exit, vanished, first bool) {
 	e, err := LoadExit(f.Dir)
 	switch {
@@ -185,7 +189,7 @@ func (f *Folder) Previous() (e Exit, vanished, first bool) {
 }
 
 // Cleanup removes dumps, errors and crashes from the data folder that are older than age, whether or not a process uses it,
-// and returns how many files it removed. What is missing is no error.
+// and returns how many files it removed. A missing folder is no error.
 func Cleanup(dir string, age time.Duration) (removed int, err error) {
 	var files []string
 	for _, pattern := range []string{"dumps/*", "errors/*", "crashes/[^r]*"} {

@@ -21,8 +21,8 @@ func TestAStartWaitsForABorrowerOfTheFolder(t *testing.T) {
 		kind  fault.Kind // of its error; 0: none
 		word  string     // in it
 	}{
-		{"it is given back", 3 * time.Second, 3 * time.Second, 3*time.Second + 2*lookPause, 0, ""},
-		{"it is kept", time.Hour, borrowTime, borrowTime + 2*lookPause, fault.KindDependency, "(app backup) has been using the data folder"},
+		{"it is given back", 3 * time.Second, 3 * time.Second, 3*time.Second + 2*retryPause, 0, ""},
+		{"it is kept", time.Hour, borrowTime, borrowTime + 2*retryPause, fault.KindDependency, "(app backup) has been using the data folder"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -90,10 +90,10 @@ func TestWhoHasOnlyJustLockedTheFolderIsNotMistakenForTheLastRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer time.AfterFunc(lookPause/2, func() { // the lock is the same, what it says is new
+		defer time.AfterFunc(retryPause/2, func() { // the lock is the same, what it says is new
 			mine := last.prev
 			mine.Borrower = &borrower{1, "app backup"}
-			if err := last.say(mine); err != nil {
+			if err := last.writeHolder(mine); err != nil {
 				t.Error(err)
 			}
 		}).Stop()

@@ -6,16 +6,19 @@ import (
 	"syscall"
 )
 
-// Signals are the signals that a Life handles: TERM and INT stop the process, after Options.Delay if there is
-// one, which another of them cuts short; the next is for an end at once. HUP calls Options.Hangup; USR1 writes a dump and goes on. PIPE, which comes when whoever read the log is gone, is passed
-// over: the app outlives its log. QUIT keeps Go's meaning, all stacks and exit code 2.
+// Signals are the signals that a Life handles:
+//   - TERM and INT stop the process, after Options.Delay if there is one. The next one ends the delay, and one after that
+//     ends the process at once.
+//   - HUP calls Options.Hangup. USR1 writes a dump, and the process goes on.
+//   - PIPE, which comes when the reader of the log is gone, is ignored: the app outlives its log.
+//   - QUIT keeps Go's meaning: all stacks, and exit code 2.
 type Signals struct{ c chan os.Signal }
 
-// signalQueue is how many signals may come before they are looked at; more of them would say nothing new.
+// signalQueue is how many signals can wait. More are dropped, which does no harm: they repeat those that wait.
 const signalQueue = 16
 
-// Arm takes over the signals. It is the first thing that main does: a signal that comes before ends the process
-// the way the system does, one that comes after waits for the Life.
+// Arm makes the process receive the signals. It is the first call of main: a signal before it ends the process at once,
+// a signal after it waits for the Life.
 func Arm() *Signals {
 	s := &Signals{c: make(chan os.Signal, signalQueue)}
 	signal.Notify(s.c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGPIPE)

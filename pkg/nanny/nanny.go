@@ -1,7 +1,6 @@
-// Package nanny runs the workers of a process and knows how each of them is. A worker is a function that runs
-// until its context ends. If it returns before that, panics, or makes no progress within its deadline, the nanny
-// knows at once, and either starts it again, if it asked for that and its budget lasts, or ends the process
-// through the Fail hook.
+// Package nanny runs the workers of a process and knows the state of each. A worker is a function that runs until its
+// context ends. If it returns before that, panics, or makes no progress within its deadline, the nanny starts it again,
+// if it has the option Restart and its budget lasts, or ends the process through the Fail hook.
 //
 //	Go                 returns or panics
 //	 │    ┌──────────┐ ───────────────────► restarting ──┐ budget spent
@@ -13,9 +12,9 @@
 //	             └─────── one-shot that returned nil ─► done
 //	             └─────── its context ended ──────────► stopped
 //
-// The end of a worker is told by the goroutine that waits for it, not by polling. Progress is what the worker
-// tells through its context (see pkg/worker): sockets and queues beat for it, and park it while it waits for
-// work; a loop without any calls Beat. Go can't stop a goroutine: a stuck worker stays, and the process has to go.
+// A goroutine waits for each worker's end, so that an end is known at once, without polling. A worker reports progress
+// through its context (see pkg/worker): sockets and queues beat for it, and park it while it waits for work. A loop that
+// uses neither calls Beat. Go can't stop a goroutine: a stuck worker stays, and the process has to end.
 package nanny
 
 import (
@@ -39,12 +38,12 @@ const DefaultDeadline = time.Minute
 // Func is a worker: it runs until ctx ends and then returns soon. Its return value doesn't matter then.
 type Func = func(ctx context.Context) error
 
-// Options configures a Nanny. The zero value works, but then nobody hears of a death.
+// Options configures a Nanny. The zero value works, but then a worker's death is only logged.
 type Options struct {
 	Log      *slog.Logger                        // nil: slog.Default()
 	Deadline time.Duration                       // for workers without one of their own; 0: DefaultDeadline
 	Report   func(context.Context, *fault.Error) // passed to the guard; must not block
-	Fail     func(error)                         // told, once each, of an end that must end the process; must not block
+	Fail     func(error)                         // called once for each end that must end the process; must not block
 }
 
 // Nanny runs and watches workers.
@@ -59,8 +58,9 @@ type Nanny struct {
 	changed chan struct{} // closed and replaced when a worker ends or is given up
 }
 
-// New returns a Nanny whose workers end with ctx, and starts its watcher, which is a worker like any other and is
-// watched over like any other; that it makes its rounds is watched over, too. Once ctx has ended nobody is judged any more.
+// New returns a Nanny whose workers end with ctx, and starts its watcher. The watcher is a worker like any other, and is
+// watched like any other; besides, a second goroutine watches that it makes its rounds. Once ctx has ended, no worker is
+// judged any more.
 func New(ctx context.Context, o Options) *Nanny {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -75,23 +75,23 @@ func New(ctx context.Context, o Options) *Nanny {
 	n.guard = fault.Guard{Log: o.Log, Closing: n.closing, Report: o.Report}
 	n.watch = &watcher{nanny: n, joins: make(chan struct{}, 1)}
 	if err := n.Go("nanny", n.watch.run); err != nil && !errors.Is(err, ErrClosing) {
-		panic(err) // a name given twice in an empty table
+		panic(err) // can't happen: the table of workers is empty
 	}
 	go n.watch.watchOver(ctx)
 	return n
 }
 
-// tellTime bounds how long the word of an end may hold up the end: the log may be what hangs.
-const tellTime = 500 * time.Millisecond
+// reportTime is how long to wait until a worker's end is logged and reported: the log may be what hangs.
+const reportTime = 500 * time.Millisecond
 
-// tell logs and reports an end, and waits for that, but not for ever.
-func (n *Nanny) tell(ctx context.Context, name string, err error) {
-	told := make(chan struct{})
-	go func() { defer close(told); n.guard.Handle(ctx, name, err) }()
-	timer := time.NewTimer(tellTime)
+// report logs and reports a worker's end, and waits for that, for reportTime at most.
+func (n *Nanny) report(ctx context.Context, name string, err error) {
+	reported := make(chan struct{})
+	go func() { defer close(reported); n.guard.Handle(ctx, name, err) }()
+	timer := time.NewTimer(reportTime)
 	defer timer.Stop()
 	select {
-	case <-told:
+	case <-reported:
 	case <-timer.C:
 	}
 }
@@ -108,9 +108,9 @@ type policy struct {
 	window   time.Duration
 }
 
-// Restart starts a worker again that failed or returned, at most budget times within any window, after a pause
-// that doubles from 10 ms to 5 s, with full jitter, and begins anew once the worker ran for a window. When the budget is spent
-// the process ends with the worker's last error. A stuck worker can't be restarted and ends the process.
+// Restart starts a worker again that failed or returned, at most budget times within any window. The pause before a
+// restart doubles from 10 ms to 5 s, with full jitter, and begins anew once the worker ran for a window. When the budget
+// is spent the process ends with the worker's last error. A stuck worker can't be restarted and ends the process.
 func Restart(budget int, window time.Duration) Option {
 	return func(p *policy) { p.budget, p.window = budget, window }
 }
@@ -118,15 +118,15 @@ func Restart(budget int, window time.Duration) Option {
 // OneShot lets a worker return nil before the shutdown: its work is done, and its name is free again.
 func OneShot() Option { return func(p *policy) { p.oneShot = true } }
 
-// Deadline is how long this worker may be busy without a beat. Too short, and a slow but sound call ends the
-// process; too long, and a hang costs that much time.
+// Deadline is how long this worker may be busy without a beat. If it is too short, a call that is only slow ends the
+// process; if it is too long, a hang is found late.
 func Deadline(d time.Duration) Option { return func(p *policy) { p.deadline = d } }
 
 // ErrClosing is returned by Go once the shutdown has begun.
 var ErrClosing = fault.New(fault.KindStopped, "nanny: shutting down, no worker is started any more")
 
-// Go starts fn as the worker called name and returns at once. A name that a live worker has is an error.
-// The context that fn gets carries the worker, and ends with the Nanny's.
+// Go starts fn as the worker called name and returns at once. A name that a live worker has is an error. The context of
+// fn carries the worker, and ends with the Nanny's context.
 func (n *Nanny) Go(name string, fn Func, opts ...Option) error {
 	p := policy{deadline: n.opts.Deadline}
 	for _, o := range opts {
@@ -148,12 +148,12 @@ func (n *Nanny) Go(name string, fn Func, opts ...Option) error {
 	go t.supervise()
 	select {
 	case n.watch.joins <- struct{}{}:
-	default: // it will look anyway
+	default: // the watcher has such a message already
 	}
 	return nil
 }
 
-// Beat tells that the worker of ctx made progress. A loop that uses no socket and no queue calls it once a round.
+// Beat reports that the worker of ctx made progress. A loop that uses no socket and no queue calls it once a round.
 func Beat(ctx context.Context) { worker.FromContext(ctx).Beat() }
 
 // Wait blocks until every worker has ended, except those that are stuck, or until ctx ends. It returns the
@@ -191,8 +191,8 @@ func (n *Nanny) Workers() []Status {
 	return list
 }
 
-// Err tells why the process is not well: a worker that is dead or stuck, or a watcher that no longer makes its
-// rounds. Nil means that every worker is alive and makes progress, restarts or rightly waits.
+// Err returns an error that names the workers that are dead or stuck, and the watcher if it no longer makes its rounds.
+// Nil means that every worker is alive and makes progress, restarts, or waits for work.
 func (n *Nanny) Err() error {
 	var list []error
 	for _, s := range n.Workers() {

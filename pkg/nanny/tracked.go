@@ -38,20 +38,20 @@ type Status struct {
 	Waits    string        `json:"waits,omitempty"` // where it is parked
 	Beats    uint64        `json:"beats"`           // of the present run
 	Restarts int           `json:"restarts"`
-	Spare    int           `json:"spare"`           // how many deaths in a row would be answered with a restart now
+	Spare    int           `json:"spare"`           // how many restarts the budget has left now
 	Deadline time.Duration `json:"deadline"`        // how long it may be busy without a beat
 	Error    string        `json:"error,omitempty"` // why it ended last
 }
 
-// The pause before a restart. The first is short, since most failures are gone at once; the longest is what a
-// person hardly notices. Full jitter keeps workers that failed together from coming back together.
+// The pause before a restart. The first is short, since most failures are gone at once; people hardly notice the
+// longest. Full jitter keeps workers that failed together from coming back together.
 const (
 	firstPause  = 10 * time.Millisecond
 	longestWait = 5 * time.Second
 	fullJitter  = 1.0 // of the pause to either side: anything from 0 to twice the pause
 )
 
-// tracked is one worker. Its fields below the line belong to the Nanny's lock.
+// tracked is one worker. The Nanny's lock guards the fields after the empty line.
 type tracked struct {
 	nanny  *Nanny
 	name   string
@@ -71,7 +71,8 @@ type tracked struct {
 // supervise runs the worker, again and again if its policy says so, until its end is final.
 func (t *tracked) supervise() {
 	n := t.nanny
-	pause := backoff.ExponentialBackOff{InitialInterval: firstPause, RandomizationFactor: fullJitter, Multiplier: 2, MaxInterval: longestWait}
+	pause := backoff.ExponentialBackOff{
+		InitialInterval: firstPause, RandomizationFactor: fullJitter, Multiplier: 2, MaxInterval: longestWait}
 	pause.Reset()
 	for {
 		began := time.Now()
@@ -85,14 +86,15 @@ func (t *tracked) supervise() {
 			return
 		}
 		err = t.explain(err)
-		n.tell(worker.NewContext(n.ctx, t.worker), t.name, err)
+		n.report(worker.NewContext(n.ctx, t.worker), t.name, err)
 		now := time.Now()
 		if now.Sub(began) >= t.policy.window {
 			pause.Reset()
 		}
 		if !t.mayRestart(now) {
 			if t.policy.budget > 0 {
-				err = fmt.Errorf("worker %s: %d restarts within %v did not help: %w", t.name, t.policy.budget, t.policy.window, err)
+				err = fmt.Errorf("worker %s: %d restarts within %v did not help: %w",
+					t.name, t.policy.budget, t.policy.window, err)
 			}
 			t.enter(StateDead, err)
 			n.opts.Fail(err)
@@ -107,7 +109,7 @@ func (t *tracked) supervise() {
 	}
 }
 
-// mayRestart counts a failure, and tells whether the budget bears it.
+// mayRestart counts a failure, and returns whether the budget allows a restart.
 func (t *tracked) mayRestart(now time.Time) bool {
 	t.nanny.mu.Lock()
 	defer t.nanny.mu.Unlock()
@@ -115,7 +117,7 @@ func (t *tracked) mayRestart(now time.Time) bool {
 	return len(t.failures) <= t.policy.budget
 }
 
-// run calls the worker once, in a goroutine of its own, so that even one that ends by runtime.Goexit is noticed.
+// run calls the worker once, in a goroutine of its own: so an end by runtime.Goexit is noticed, too.
 func (t *tracked) run() error {
 	ended := make(chan error, 1)
 	go func() {
@@ -128,10 +130,11 @@ func (t *tracked) run() error {
 	return <-ended
 }
 
-// explain makes a worker's bare return value the error that people read.
+// explain returns the error that people read, for what a worker returned.
 func (t *tracked) explain(err error) error {
 	if err == nil {
-		return &fault.Error{Kind: fault.KindEnded, Op: "worker", Subject: t.name, Err: errors.New("returned although nobody asked it to")}
+		return &fault.Error{Kind: fault.KindEnded, Op: "worker", Subject: t.name,
+			Err: errors.New("returned although nobody asked it to")}
 	}
 	switch fault.Of(err) {
 	case fault.KindUnhandled:
@@ -139,7 +142,7 @@ func (t *tracked) explain(err error) error {
 	case fault.KindStopped: // nobody asked for it: this must not end the process with 0
 		return &fault.Error{Kind: fault.KindEnded, Op: "worker", Subject: t.name, Err: err}
 	}
-	return fault.Occurred(err) // it passes the guard, and those who tell why the process ends
+	return fault.Occurred(err) // the guard logs it, and again whoever logs why the process ends: it is one occurrence
 }
 
 func (t *tracked) enter(s State, err error) {
@@ -147,7 +150,7 @@ func (t *tracked) enter(s State, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if t.state == StateStuck && s != StateStopped {
-		s = StateDead // it came back, too late: the process is on its way out
+		s = StateDead // it returned too late: the process is ending already
 	}
 	t.state, t.since, t.err = s, time.Now(), err
 	close(n.changed)
@@ -167,7 +170,8 @@ func (t *tracked) restart() {
 
 // status is called under the lock.
 func (t *tracked) status() Status {
-	s := Status{Name: t.name, State: t.state, Since: t.since, Beats: t.worker.Beats(), Restarts: t.restarts, Deadline: t.policy.deadline}
+	s := Status{Name: t.name, State: t.state, Since: t.since, Beats: t.worker.Beats(), Restarts: t.restarts,
+		Deadline: t.policy.deadline}
 	s.Spare = max(0, t.policy.budget-len(recent(t.failures, time.Now().Add(-t.policy.window))))
 	if t.state == StateBusy {
 		if place, parked := t.worker.Parked(); parked {
@@ -187,7 +191,7 @@ func recent(list []time.Time, after time.Time) []time.Time {
 	return list
 }
 
-// sleep waits for d and tells whether ctx let it.
+// sleep waits for d. It returns false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// rounds is how often the watcher looks within the shortest deadline: a hang is known at most an eighth late.
+	// rounds is how many rounds the watcher makes within the shortest deadline: a hang is found at most an eighth late.
 	rounds = 8
-	// Rounds are not closer than what costs nothing, and not further apart than an operator's patience.
+	// The bounds of the time between two rounds: more often would cost something, less often would be late for people.
 	shortestRound = 5 * time.Millisecond
 	longestRound  = time.Second
-	// lateLooks is how often in a row, a longest round apart, the watcher may be found without a new round before it
-	// counts as hung itself.
+	// lateLooks is how many checks in a row, each a longestRound after the other, may find no new round before the watcher
+	// itself counts as hung.
 	lateLooks = 5
 )
 
-// watcher finds the workers that are busy and make no progress. It counts only the time that it observed: when
-// its own rounds come late, because the host is overloaded or was frozen, nobody else is blamed for that.
+// watcher finds the workers that are busy and make no progress. It counts only the time that it observed: if its own
+// rounds come late, because the host is overloaded or was frozen, no worker is blamed for that.
 type watcher struct {
 	nanny *Nanny
 	joins chan struct{} // a worker was started, perhaps with a shorter deadline
@@ -49,7 +49,7 @@ func (w *watcher) run(ctx context.Context) error {
 	}
 }
 
-// wait ends with the time between two rounds, early when a worker joins; it tells whether ctx let it.
+// wait waits for the time between two rounds, or until a worker joins. It returns false if ctx ended first.
 func (w *watcher) wait(ctx context.Context, every time.Duration) bool {
 	timer := time.NewTimer(every)
 	defer timer.Stop()
@@ -76,12 +76,12 @@ func (w *watcher) interval() time.Duration {
 	return max(shortestRound, min(longestRound, shortest/rounds))
 }
 
-// observed is how much of the time between two rounds counts against a worker. What goes beyond two rounds is the
-// host's: it was asleep, or too busy to run this process.
+// observed returns how much of the time between two rounds counts against a worker. If it is longer than two rounds, the
+// host was asleep or too busy to run this process, and the rest does not count.
 func observed(elapsed, every time.Duration) time.Duration { return min(elapsed, 2*every) }
 
-// watchOver ends the process when the watcher makes no rounds any more. It takes no lock and writes no log, since that
-// may be what the watcher hangs in, and counts looks instead of time, since the host may have slept. It ends with ctx.
+// watchOver ends the process when the watcher makes no rounds any more. It takes no lock and writes no log, since the
+// watcher may hang in one of these. It counts checks instead of time, since the host may have slept. It ends with ctx.
 func (w *watcher) watchOver(ctx context.Context) {
 	looks := time.NewTicker(longestRound)
 	defer looks.Stop()
@@ -153,6 +153,6 @@ func (n *Nanny) stuck(t *tracked) {
 	close(n.changed)
 	n.changed = make(chan struct{})
 	n.mu.Unlock()
-	n.tell(n.ctx, t.name, err)
+	n.report(n.ctx, t.name, err)
 	n.opts.Fail(err)
 }

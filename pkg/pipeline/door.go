@@ -116,7 +116,8 @@ func (d door) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, queue.ErrFull):
 		detail = "the queue is full; try again later"
 	case errors.Is(err, queue.ErrTooLarge): // for ever
-		web.WriteProblem(w, r, http.StatusRequestEntityTooLarge, "these events together are larger than the whole queue; send them in smaller batches")
+		const detail = "these events together are larger than the whole queue; send them in smaller batches"
+		web.WriteProblem(w, r, http.StatusRequestEntityTooLarge, detail)
 		return
 	case errors.Is(err, queue.ErrClosed):
 		detail = "the app is shutting down; try again later"

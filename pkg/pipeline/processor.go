@@ -85,7 +85,7 @@ func (f *flow) handle(ctx context.Context, e event.Event, r *route) error {
 	ctx = carry(ctx, &e)
 	ctx, end := telemetry.FromContext(ctx).Handle(ctx, &e)
 	err := f.attempt(ctx, e, r)
-	outcome, settleErr := f.settle(ctx, &e, r, err)
+	outcome, settleErr := f.decide(ctx, &e, r, err)
 	end(outcome, errors.Join(err, settleErr))
 	return settleErr
 }
@@ -153,12 +153,12 @@ func (f *flow) show(ctx context.Context, e *event.Event) (passed bool, err error
 	if refusal == nil {
 		return true, f.events.Release(came.Receipt) // the handler's attempt is the one that counts
 	}
-	_, err = f.settle(ctx, &came, &f.handlers.defaults, refusal)
+	_, err = f.decide(ctx, &came, &f.handlers.defaults, refusal)
 	return false, err
 }
 
-// settle decides by err what becomes of an event that was begun. Its own error is the queue's.
-func (f *flow) settle(ctx context.Context, e *event.Event, r *route, err error) (telemetry.Outcome, error) {
+// decide chooses by err what becomes of an event that was begun. Its own error is the queue's.
+func (f *flow) decide(ctx context.Context, e *event.Event, r *route, err error) (telemetry.Outcome, error) {
 	switch {
 	case err == nil:
 		return telemetry.Processed, f.events.Ack(e.Receipt)

@@ -24,7 +24,8 @@ const (
 
 func logSample(log *slog.Logger) Handler {
 	return func(ctx context.Context, e event.Event) error {
-		log.InfoContext(ctx, "sample event handled", "id", e.ID, "sequence", e.Sequence, "age", time.Since(e.Time).Round(time.Microsecond).String())
+		age := time.Since(e.Time).Round(time.Microsecond)
+		log.InfoContext(ctx, "sample event handled", "id", e.ID, "sequence", e.Sequence, "age", age.String())
 		return nil
 	}
 }

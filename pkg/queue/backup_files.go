@@ -52,7 +52,8 @@ func OpenFiles(ctx context.Context, dir string, log *slog.Logger) (*Files, error
 }
 
 func serveFiles(ctx context.Context, dir string, log *slog.Logger) (*Files, error) {
-	s, err := server.NewServer(&server.Options{ServerName: "files", DontListen: true, NoSigs: true, DisableJetStreamBanner: true, MaxPayload: maxMessage,
+	s, err := server.NewServer(&server.Options{ServerName: "files", DontListen: true, NoSigs: true,
+		DisableJetStreamBanner: true, MaxPayload: maxMessage,
 		JetStream: true, StoreDir: dir, JetStreamMaxStore: plenty, JetStreamMaxMemory: 1 << 20})
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)

@@ -322,10 +322,12 @@ const maxLost = 10_000
 func tell(log *slog.Logger, found []damage) (lost []uint64) {
 	for _, d := range found {
 		if d.torn {
-			log.Warn("queue: the last record of a file was not written to its end, as happens when the power fails: it is taken out", "file", d.file, "at", d.at, "bytes", d.bytes, "id", d.id)
+			log.Warn("queue: the last record of a file was not written to its end, as happens when the power fails: it is taken out",
+				"file", d.file, "at", d.at, "bytes", d.bytes, "id", d.id)
 			continue
 		}
-		log.Error("queue: the disk has lost records: a file was damaged; the others in it are kept", "stream", d.stream, "file", d.file, "at", d.at, "bytes", d.bytes,
+		log.Error("queue: the disk has lost records: a file was damaged; the others in it are kept",
+			"stream", d.stream, "file", d.file, "at", d.at, "bytes", d.bytes,
 			"first_sequence", d.from, "last_sequence", d.to-1, "id", d.id)
 		for s := d.from; d.stream == streamEvents && s < d.to && len(lost) < maxLost; s++ {
 			lost = append(lost, s)

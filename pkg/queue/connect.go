@@ -163,7 +163,8 @@ func (q *Queue) madeStream(ctx context.Context, c jetstream.StreamConfig) error 
 	case err != nil:
 		return q.createError(c.Name, err)
 	case !stream.CachedInfo().Config.AllowAtomicPublish:
-		return fault.Config("use nats-server "+oldestServer+" or later", fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
+		return fault.Config("use nats-server "+oldestServer+" or later",
+			fmt.Errorf("queue: the server %s knows no atomic batches", q.nc.ConnectedServerVersion()))
 	}
 	if state := stream.CachedInfo().State; c.Name == streamEvents {
 		if q.waited = state.Msgs; !q.slots.clean {
@@ -204,19 +205,24 @@ func (q *Queue) createStream(ctx context.Context, want jetstream.StreamConfig) (
 		return nil, err
 	}
 	have := stream.CachedInfo().Config
-	if slices.Equal(have.Subjects, want.Subjects) && have.Retention == want.Retention && have.Storage == want.Storage && have.Discard == want.Discard &&
-		have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && max(have.MaxMsgsPerSubject, 0) == want.MaxMsgsPerSubject &&
-		(want.Duplicates == 0 || have.Duplicates == want.Duplicates) && have.Replicas == want.Replicas && have.AllowDirect && have.AllowAtomicPublish {
+	if slices.Equal(have.Subjects, want.Subjects) && have.Retention == want.Retention && have.Storage == want.Storage &&
+		have.Discard == want.Discard && have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge &&
+		max(have.MaxMsgsPerSubject, 0) == want.MaxMsgsPerSubject &&
+		(want.Duplicates == 0 || have.Duplicates == want.Duplicates) && have.Replicas == want.Replicas &&
+		have.AllowDirect && have.AllowAtomicPublish {
 		return stream, nil
 	}
 	return q.js.UpdateStream(ctx, want)
 }
 
 func (q *Queue) createConsumer(ctx context.Context) (jetstream.Consumer, error) {
-	want := jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.opts.AckWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512}
+	want := jetstream.ConsumerConfig{Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.opts.AckWait,
+		MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: 512}
 	c, err := q.js.Consumer(ctx, streamEvents, consumerName)
 	if err == nil {
-		if have := c.CachedInfo().Config; have.AckWait == want.AckWait && have.MaxDeliver == want.MaxDeliver && have.MaxAckPending == want.MaxAckPending && have.AckPolicy == want.AckPolicy {
+		have := c.CachedInfo().Config
+		if have.AckWait == want.AckWait && have.MaxDeliver == want.MaxDeliver && have.MaxAckPending == want.MaxAckPending &&
+			have.AckPolicy == want.AckPolicy {
 			return c, nil
 		}
 	} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {

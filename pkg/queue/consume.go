@@ -227,7 +227,8 @@ func (q *Queue) giveBack(ctx context.Context) {
 
 // bury makes a dead letter of a message that is no event of ours: nobody could handle it.
 func (q *Queue) bury(m *nats.Msg, sequence uint64, cause error) error {
-	q.log.Error("queue: what is stored is not an event, it goes to the dead letters", "subject", m.Subject, "sequence", sequence, "error", cause)
+	q.log.Error("queue: what is stored is not an event, it goes to the dead letters",
+		"subject", m.Subject, "sequence", sequence, "error", cause)
 	id := (&stored{Subject: m.Subject}).id()
 	ctx, cancel := context.WithTimeout(q.stopped, requestTime)
 	defer cancel()

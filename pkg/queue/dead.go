@@ -34,7 +34,8 @@ const (
 // message is the dead letter as it is stored.
 func (d *DeadLetter) message(envelope []byte) *nats.Msg {
 	return &nats.Msg{Subject: subjectOf(streamDead, d.ID), Data: envelope, Header: nats.Header{
-		headerReason: {oneLine(d.Reason)}, headerSequence: {strconv.FormatUint(d.Sequence, 10)}, headerDeliveries: {strconv.FormatUint(uint64(d.Deliveries), 10)}}}
+		headerReason: {oneLine(d.Reason)}, headerSequence: {strconv.FormatUint(d.Sequence, 10)},
+		headerDeliveries: {strconv.FormatUint(uint64(d.Deliveries), 10)}}}
 }
 
 // oneLine makes an error's text one that a header can carry.
@@ -55,7 +56,8 @@ func (m *stored) deadLetter() (DeadLetter, error) {
 	if err := errors.Join(err, err2); err != nil {
 		return DeadLetter{}, fmt.Errorf("queue: dead letter %s: %w", m.Subject, err)
 	}
-	d := DeadLetter{ID: m.id(), Sequence: sequence, Deliveries: uint32(deliveries), Reason: m.header.Get(headerReason), Time: m.Time, Bytes: len(m.Data)}
+	d := DeadLetter{ID: m.id(), Sequence: sequence, Deliveries: uint32(deliveries), Reason: m.header.Get(headerReason),
+		Time: m.Time, Bytes: len(m.Data)}
 	if e, err := event.Decode(m.Data); err == nil {
 		d.Bytes = len(e.Body)
 	}
@@ -87,7 +89,8 @@ func (q *Queue) nextDead(ctx context.Context, after uint64) (*stored, error) {
 	return q.get(ctx, streamDead, map[string]any{"seq": after + 1, "next_by_subj": "dead.*"})
 }
 
-var errMoving = fault.New(fault.KindUsage, "queue: a backup is being made, or dead letters are being replayed already: try again when that is done")
+var errMoving = fault.New(fault.KindUsage,
+	"queue: a backup is being made, or dead letters are being replayed already: try again when that is done")
 
 // Replay puts dead letters back into the queue, as new: the one with the id, or with an empty id all that are there
 // now. It returns how many; with an error those before it are back.

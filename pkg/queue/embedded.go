@@ -103,7 +103,8 @@ func (e *embedded) start(ctx context.Context, clean bool) error {
 	}
 	if !s.JetStreamEnabled() {
 		s.Shutdown()
-		return fault.Config("free some space, or mend the folder DATA_DIR/queue", errors.New("queue: the server in this process could not open its files"))
+		return fault.Config("free some space, or mend the folder DATA_DIR/queue",
+			errors.New("queue: the server in this process could not open its files"))
 	}
 	e.swap(s)
 	return nil
@@ -201,7 +202,8 @@ func (e *embedded) broken(text string) {
 	}
 	// Nobody knows what is on the disk after a failed fsync. Go on, and an event might be acknowledged that isn't there:
 	// https://www.usenix.org/conference/atc20/presentation/rebello
-	e.doom(&fault.Error{Kind: fault.KindUnhandled, Op: "queue", Hint: "the disk of DATA_DIR fails: look at the kernel's log", Err: errors.New(text)})
+	e.doom(&fault.Error{Kind: fault.KindUnhandled, Op: "queue",
+		Hint: "the disk of DATA_DIR fails: look at the kernel's log", Err: errors.New(text)})
 }
 
 // mend waits for room on the disk and starts the server again.

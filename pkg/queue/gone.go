@@ -62,7 +62,8 @@ func (q *Queue) remake(ctx context.Context) error {
 	_, err := q.js.Consumer(ctx, streamEvents, consumerName)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		q.gone(consumerName, func() {
-			q.log.Warn("queue: the consumer is gone from the server, it is made again; what other replicas have in flight comes twice", "consumer", consumerName)
+			q.log.Warn("queue: the consumer is gone from the server, it is made again; what other replicas have in flight comes twice",
+				"consumer", consumerName)
 		})
 	}
 	c, err := q.createConsumer(ctx)

@@ -48,12 +48,13 @@ type publication struct {
 	done    chan struct{}
 }
 
-// Publish accepts all the events, at most 1,000, or none, and returns an answer for each, in their order. An id that
-// is known, or stands twice among them, is answered as a duplicate; an event without one gets a new one. The time of acceptance is set here, and the
-// bodies are not kept. It returns when the events are on the disk, until ctx ends; an error that is neither ErrFull
-// nor about a bad envelope leaves open whether they were accepted, so publish them again under the same ids.
-// Errors: ErrFull, ErrTooLarge (they would not fit into an empty queue), ErrUnavailable (the disk is full, the cluster has no leader), ErrClosed, one that names the event
-// whose envelope is bad, or the cause of ctx.
+// Publish accepts all the events, at most 1,000, or none, and returns an answer for each, in their order. An id that is
+// known, or stands twice among them, is answered as a duplicate; an event without one gets a new one. The time of
+// acceptance is set here, and the bodies are not kept. It returns when the events are on the disk, until ctx ends; an
+// error that is neither ErrFull nor about a bad envelope leaves open whether they were accepted, so publish them again
+// under the same ids.
+// Errors: ErrFull, ErrTooLarge (they would not fit into an empty queue), ErrUnavailable (the disk is full, the cluster
+// has no leader), ErrClosed, one that names the event whose envelope is bad, or the cause of ctx.
 //
 // What is published at the same time is written together: JetStream would sync the disk for each event alone.
 func (q *Queue) Publish(ctx context.Context, events ...event.Event) ([]Accepted, error) {
@@ -255,7 +256,8 @@ func (q *Queue) acceptTogether(group []*publication) error {
 			first[e.ID] = e
 			stored := *e // whatever the sender said; place, time and deliveries are the queue's
 			stored.Sequence, stored.Time, stored.Delivery, stored.Receipt = 0, now, 0, nil
-			fresh = append(fresh, &nats.Msg{Subject: subjectOf(streamEvents, e.ID), Header: nats.Header{"Nats-Msg-Id": {e.ID}}, Data: stored.Append(nil)})
+			fresh = append(fresh, &nats.Msg{Subject: subjectOf(streamEvents, e.ID),
+				Header: nats.Header{"Nats-Msg-Id": {e.ID}}, Data: stored.Append(nil)})
 		}
 	}
 	known, err := q.storeFresh(ctx, fresh, sequences)
@@ -338,7 +340,8 @@ type pubAck struct {
 	Count     uint64 `json:"count"`
 }
 
-// store writes the messages, all of one stream, at once, and returns their sequences: https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md.
+// store writes the messages, all of one stream, at once, and returns their sequences:
+// https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-50.md.
 func (q *Queue) store(ctx context.Context, msgs []*nats.Msg) ([]uint64, error) {
 	if len(msgs) == 0 {
 		return nil, nil

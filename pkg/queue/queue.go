@@ -159,14 +159,16 @@ const (
 )
 
 // Open opens the queue and begins to fetch. It waits for the server until ctx ends, or for openTime if that is sooner;
-// the error is then a dependency's. After an end that was not clean it reads all files, which takes longer the more there is. What a crash interrupted is found here, see Begin.
+// the error is then a dependency's. After an end that was not clean it reads all files, which takes longer
+// the more there is. What a crash interrupted is found here, see Begin.
 func Open(ctx context.Context, o Options) (*Queue, error) {
 	o = o.withDefaults()
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fault.Config("make DATA_DIR writable", fmt.Errorf("queue: %w", err))
 	}
 	q := &Queue{opts: o, log: o.Log, intake: make(chan *publication, intakeLen), settles: make(chan settlement, o.InFlight),
-		ready: make(chan struct{}, 1), room: make(chan struct{}, 1), moves: make(chan struct{}, 1), deaf: make(chan struct{}), flush: make(chan struct{}), failed: make(chan struct{}),
+		ready: make(chan struct{}, 1), room: make(chan struct{}, 1), moves: make(chan struct{}, 1),
+		deaf: make(chan struct{}), flush: make(chan struct{}), failed: make(chan struct{}),
 		flight: flight{events: map[uint64]*delivery{}, limit: o.InFlight}}
 	q.stopped, q.stop = context.WithCancel(context.Background())
 	q.work, q.giveUp = context.WithCancel(context.Background())
@@ -215,7 +217,8 @@ func (q *Queue) open(ctx context.Context) error {
 	if q.server != nil {
 		lost = len(q.server.losses())
 	}
-	q.log.Info("queue: open", "waiting", q.waited, "lost", lost, "interrupted", len(interrupted), "clean", q.slots.clean, "took", time.Since(began).Round(time.Millisecond))
+	q.log.Info("queue: open", "waiting", q.waited, "lost", lost, "interrupted", len(interrupted), "clean", q.slots.clean,
+		"took", time.Since(began).Round(time.Millisecond))
 	return nil
 }
 

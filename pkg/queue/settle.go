@@ -84,7 +84,8 @@ func (q *Queue) Dead(receipt []byte, reason error) error {
 }
 
 // Retry settles a delivery: the event shall be delivered again after the pause, because of reason. If this was its last
-// delivery, or if the queue was purged since, it is dead, and the state that is returned says so. It doesn't block. ErrReceipt if it was settled before.
+// delivery, or if the queue was purged since, it is dead, and the state that is returned says so. It doesn't block.
+// ErrReceipt if it was settled before.
 func (q *Queue) Retry(receipt []byte, pause time.Duration, reason error) (State, error) {
 	return q.settle(receipt, settlement{kind: settleRetry, pause: pause, reason: reason.Error()})
 }
@@ -213,7 +214,8 @@ func (q *Queue) writeKind(some []settlement) {
 func (q *Queue) postpone(s *settlement) {
 	if !q.deadFull {
 		q.deadFull = true
-		q.log.Error("queue: there is no room for more dead letters: look at them and replay or purge them; until then the events wait that should be among them", "id", s.delivery.event.ID)
+		q.log.Error("queue: there is no room for more dead letters: look at them and replay or purge them; "+
+			"until then the events wait that should be among them", "id", s.delivery.event.ID)
 	}
 	s.kind, s.pause = settleRetry, deadPause
 	s.verdict = cmp.Or(oneLine(s.reason), "no reason was given")

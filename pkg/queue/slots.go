@@ -40,7 +40,8 @@ func (q *Queue) openSlots(path string) ([]attempt, error) {
 		return nil, fault.Config("make DATA_DIR readable", fmt.Errorf("queue: %w", err))
 	}
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fault.Config("give each process a DATA_DIR of its own", fmt.Errorf("queue: lock %s: %w", dir.Name(), err)), dir.Close())
+		return nil, errors.Join(fault.Config("give each process a DATA_DIR of its own",
+			fmt.Errorf("queue: lock %s: %w", dir.Name(), err)), dir.Close())
 	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

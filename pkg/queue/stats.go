@@ -97,7 +97,8 @@ type snapshot struct {
 // takes no events at present.
 func (q *Queue) Stats(ctx context.Context) (Stats, error) {
 	c := &q.counts
-	s := Stats{Accepted: c.accepted.Load(), Rejected: c.rejected.Load(), Processed: c.processed.Load(), Retried: c.retried.Load(), Dead: c.dead.Load(),
+	s := Stats{Accepted: c.accepted.Load(), Rejected: c.rejected.Load(), Processed: c.processed.Load(),
+		Retried: c.retried.Load(), Dead: c.dead.Load(),
 		MaxBytes: q.opts.MaxBytes, Publish: c.publish.latency(), Handle: c.handle.latency()}
 	q.flight.mu.Lock()
 	s.InFlight = len(q.flight.events)

@@ -1,9 +1,8 @@
-// Package stack reads goroutine stacks as people need them in a log at night: one goroutine a piece, labelled with
-// the worker that it belongs to, without argument values (they are addresses at best and secrets at worst), and
-// short enough for one log record.
+// Package stack reads goroutine stacks for the log: one piece for each goroutine, with the worker that it belongs to,
+// without argument values (they are addresses at best and secrets at worst), and short enough for one log record.
 //
-// The format is the Go runtime's, of runtime.Stack, of a crash and of SIGQUIT, so that Parse reads what another
-// process printed just as well. Worker labels appear only after ShowLabels, or with GODEBUG=tracebacklabels=1.
+// The format is the Go runtime's, of runtime.Stack, of a crash and of SIGQUIT, so Parse can also read what another
+// process printed. Worker labels appear only after ShowLabels, or with GODEBUG=tracebacklabels=1.
 package stack
 
 import (
@@ -20,7 +19,7 @@ import (
 const Label = "worker"
 
 const (
-	// maxAll bounds what All reads: about 16,000 goroutines, in 16 MiB.
+	// maxAll bounds the bytes that All reads: 16 MiB are about 16,000 goroutines.
 	maxAll = 16 << 20
 	// MaxText bounds the text of one goroutine, in bytes, so that it fits into one log record of 4 KiB with its other fields.
 	MaxText = 3 << 10
@@ -36,8 +35,8 @@ type Goroutine struct {
 	root bool // it called Labelled itself
 }
 
-// ShowLabels makes the runtime print labels in stacks, those of a crash too, for the rest of the process's life
-// and in the processes that it starts. It sets GODEBUG, since tracebacklabels can't be set at build time.
+// ShowLabels makes the runtime print labels in stacks, also in those of a crash, from now on and in the processes that it
+// starts. It sets GODEBUG, since tracebacklabels can't be set at build time.
 func ShowLabels() {
 	const setting = "tracebacklabels=1"
 	old := os.Getenv("GODEBUG")
@@ -65,8 +64,7 @@ func All() []Goroutine {
 	}
 }
 
-// Of returns the stacks in all that belong to the worker, the one that it runs on itself first: that is the one which
-// called Labelled.
+// Of returns the stacks in all that belong to the worker. The first is its own: the goroutine that called Labelled.
 func Of(worker string, all []Goroutine) []Goroutine {
 	var list []Goroutine
 	for _, g := range all {
@@ -81,7 +79,7 @@ func Of(worker string, all []Goroutine) []Goroutine {
 	return list
 }
 
-// rootFrame is on the stack of a goroutine that called Labelled, and not of those that it started.
+// rootFrame is on the stack of a goroutine that called Labelled, and not on the stacks of those that it started.
 const rootFrame = "/pkg/stack.Labelled("
 
 var (
@@ -90,7 +88,7 @@ var (
 	worker = regexp.MustCompile(`(?:^|, )"` + Label + `": ("(?:[^"\\]|\\.)*")`)
 )
 
-// Parse reads the goroutines in a dump of the Go runtime; lines that belong to none are left out.
+// Parse reads the goroutines in a dump of the Go runtime. It leaves out lines that belong to none.
 func Parse(dump []byte) []Goroutine {
 	var list []Goroutine
 	for block := range strings.SplitSeq(string(dump), "\n\n") {
@@ -118,8 +116,8 @@ func Parse(dump []byte) []Goroutine {
 	return list
 }
 
-// text joins the frames without their arguments, and leaves out the middle of what is longer than MaxText: the
-// innermost frames tell where it hangs, the outermost whose it is.
+// text joins the frames without their arguments. If the text is longer than MaxText, it leaves out the middle: the
+// innermost frames show where the goroutine hangs, the outermost whose it is.
 func text(frames []string) string {
 	for i, f := range frames {
 		frames[i] = scrub(f)

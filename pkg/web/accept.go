@@ -2,8 +2,8 @@ package web
 
 import "strings"
 
-// prefersHTML tells whether the values of Accept rank text/html above JSON, as browsers do. Who ranks both alike, or
-// accepts anything, gets JSON. The grammar is RFC 9110, 12.5.1; what doesn't follow it is passed over.
+// prefersHTML returns whether the values of Accept rank text/html above JSON, as browsers do. A client that ranks both
+// alike, or accepts anything, gets JSON. The grammar is RFC 9110, 12.5.1; elements that don't follow it are ignored.
 func prefersHTML(accept []string) bool {
 	var html, problem, plain quality
 	for _, value := range accept {
@@ -22,23 +22,23 @@ func prefersHTML(accept []string) bool {
 	return html.q > max(problem.q, plain.q)
 }
 
-// quality is what one media type is worth to the client, in thousandths. Of several ranges that match, the one that says
-// most counts.
-type quality struct{ q, said int }
+// quality returns how much the client wants a media type, in thousandths. If several ranges match, the most specific
+// counts.
+type quality struct{ q, specific int }
 
 func (y *quality) consider(name string, q int, media string) {
-	said := 0
+	specific := 0
 	family, _, _ := strings.Cut(media, "/")
 	switch {
 	case strings.EqualFold(name, media):
-		said = 3
+		specific = 3
 	case strings.EqualFold(name, family+"/*"):
-		said = 2
+		specific = 2
 	case name == "*/*":
-		said = 1
+		specific = 1
 	}
-	if said > y.said || said > 0 && said == y.said && q > y.q {
-		y.q, y.said = q, said
+	if specific > y.specific || specific > 0 && specific == y.specific && q > y.q {
+		y.q, y.specific = q, specific
 	}
 }
 
@@ -96,7 +96,7 @@ func cutOutside(s string, c byte) (before, after string) {
 	return s, ""
 }
 
-// token tells whether s is a token of RFC 9110, 5.6.2.
+// token returns whether s is a token of RFC 9110, 5.6.2.
 func token(s string) bool {
 	for i := range len(s) {
 		c := s[i]

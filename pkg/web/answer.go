@@ -9,7 +9,7 @@ type Answer struct {
 	Bytes  int64  // of the body
 }
 
-// AnswerOf returns what is known of the answer to the request that ctx belongs to, the zero Answer if to none.
+// AnswerOf returns the answer, so far, to the request that ctx belongs to; the zero Answer if ctx belongs to none.
 func AnswerOf(ctx context.Context) Answer {
 	x := exchangeOf(ctx)
 	if x == nil {

@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// firstBuffer is what a body gets before its first byte has come, whatever its Content-Length claims. Events are
-// smaller as a rule; a larger body grows its buffer as it arrives.
+// firstBuffer is the size of a body's buffer before the first byte has come, whatever its Content-Length claims. Most
+// events are smaller; the buffer of a larger body grows as it arrives.
 const firstBuffer = 4 << 10
 
-// ReadBody reads the body of r, of at most limit bytes, which must be of the given media type ("application/json",
-// without parameters) and in UTF-8 where it says so. If it is not, the request has been answered and ok is false:
+// ReadBody reads the body of r, of at most limit bytes. It must be of the given media type ("application/json", without
+// parameters), and if it names a charset, that must be UTF-8. Otherwise ReadBody answers the request and ok is false:
 //
 //	415  Content-Type is another, or the body is compressed
 //	413  longer than limit; the connection closes, so that the rest need not be read
@@ -24,8 +24,8 @@ const firstBuffer = 4 << 10
 //	503  all bodies together are more than the server takes (Options.MaxBodyBytes)
 //	400  it ends early, or is malformed as HTTP
 //
-// It blocks until the body is there, its connection ends or ReadTimeout is over, and holds at most about twice the
-// limit in memory, and never more than about twice what has arrived.
+// It blocks until the body is there, its connection ends or ReadTimeout is over. It holds at most about twice what has
+// arrived in memory.
 func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, media string) (body []byte, ok bool) {
 	body, p := readBody(r, limit, media)
 	if p == nil {
@@ -43,8 +43,7 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64, media string)
 }
 
 // ReadJSONObject reads the body of r as ReadBody does. It must be application/json and exactly one JSON object
-// (CheckObject), and is returned as it came. An object that is not strict is answered with 400; the detail says what
-// is wrong and where.
+// (CheckObject), and is returned as it came. Otherwise the answer is a 400; its detail says what is wrong and where.
 func ReadJSONObject(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, ok bool) {
 	body, ok = ReadBody(w, r, limit, "application/json")
 	if !ok {

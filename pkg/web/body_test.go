@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/base-app/pkg/web"
@@ -29,8 +30,6 @@ func chunked(body string) string {
 func object(n int) string { return `{"a":"` + strings.Repeat("x", n-8) + `"}` }
 
 func TestReadJSONObject(t *testing.T) {
-	patient := start(t, web.Options{Handler: http.HandlerFunc(echo), ReadTimeout: 2 * time.Second})
-	impatient := start(t, web.Options{Handler: http.HandlerFunc(echo), ReadTimeout: 500 * time.Millisecond})
 	const typed = "Content-Type: application/json\r\n"
 	for _, c := range []struct {
 		name, rest string // what follows the Host header
@@ -68,25 +67,23 @@ func TestReadJSONObject(t *testing.T) {
 		{"two objects", typed + sized(`{} {}`), 400, "something follows"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e := patient
-			if c.want == http.StatusRequestTimeout {
-				e = impatient
-			}
-			w := e.dial(t)
-			w.send("POST / HTTP/1.1\r\nHost: app\r\n%s", c.rest)
-			resp, body := w.answer()
-			if resp.StatusCode != c.want {
-				t.Fatalf("have %s %q, want %d", resp.Status, body, c.want)
-			}
-			if c.want == 200 {
-				return
-			}
-			if p := problem(t, resp, body); !strings.Contains(p.Detail, c.detail) {
-				t.Errorf("have %q, want %q in it", p.Detail, c.detail)
-			}
-			if c.want == 413 || c.want == 408 {
-				w.closed()
-			}
+			synctest.Test(t, func(t *testing.T) {
+				w := startInBubble(t, web.Options{Handler: http.HandlerFunc(echo), ReadTimeout: 2 * time.Second}).dial(t)
+				w.send("POST / HTTP/1.1\r\nHost: app\r\n%s", c.rest)
+				resp, body := w.answer()
+				if resp.StatusCode != c.want {
+					t.Fatalf("have %s %q, want %d", resp.Status, body, c.want)
+				}
+				if c.want == 200 {
+					return
+				}
+				if p := problem(t, resp, body); !strings.Contains(p.Detail, c.detail) {
+					t.Errorf("have %q, want %q in it", p.Detail, c.detail)
+				}
+				if c.want == 413 || c.want == 408 {
+					w.closed()
+				}
+			})
 		})
 	}
 }

@@ -14,12 +14,12 @@ import (
 	"example.com/base-app/pkg/dependency"
 )
 
-// maxHeard is how much of a body stands in the log: an event, as a rule, and a quarter of what a line may hold, since
-// the quotes of JSON are escaped there.
-const maxHeard = 1 << 10
+// maxLogged is how many bytes of a body are logged. Most events are shorter. It is a quarter of what a line may hold:
+// the log escapes the quotes of JSON.
+const maxLogged = 1 << 10
 
-// overheard is the body of a request whose beginning is kept for the log.
-type overheard struct {
+// bodyLog is a request's body that keeps its own beginning for the log. A nil bodyLog logs nothing.
+type bodyLog struct {
 	io.ReadCloser
 	json bool
 
@@ -28,9 +28,9 @@ type overheard struct {
 	read int64
 }
 
-// overhear keeps the beginning of what is read of the body, if it is text that the log wants. Else it returns nil, and
-// the request is as it was.
-func (s *site) overhear(r *http.Request) *overheard {
+// keepBody replaces the request's body by a bodyLog, if the body is text and the log is at debug. Otherwise it returns
+// nil and leaves the request alone.
+func (s *site) keepBody(r *http.Request) *bodyLog {
 	if r.Body == nil || r.Body == http.NoBody || !s.Log.Enabled(r.Context(), slog.LevelDebug) {
 		return nil
 	}
@@ -38,59 +38,62 @@ func (s *site) overhear(r *http.Request) *overheard {
 	if !text && !json {
 		return nil
 	}
-	o := &overheard{ReadCloser: r.Body, json: json}
-	r.Body = o
-	return o
+	b := &bodyLog{ReadCloser: r.Body, json: json}
+	r.Body = b
+	return b
 }
 
-// readable tells whether a body is text that is shown as it comes, or JSON. A form is neither: it is what people log in with.
+// readable returns whether a body is plain text or JSON. A form is neither: people log in with forms.
 func readable(h http.Header) (text, json bool) {
 	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil || h.Get("Content-Encoding") != "" {
 		return false, false
 	}
-	return strings.HasPrefix(media, "text/"), strings.HasSuffix(media, "+json") || media == "application/json" || media == "application/x-ndjson"
+	json = strings.HasSuffix(media, "+json") || media == "application/json" || media == "application/x-ndjson"
+	return strings.HasPrefix(media, "text/"), json
 }
 
-func (o *overheard) Read(p []byte) (int, error) {
-	n, err := o.ReadCloser.Read(p)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.read += int64(n)
-	o.head = append(o.head, p[:min(n, maxHeard-len(o.head))]...)
+func (b *bodyLog) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.read += int64(n)
+	b.head = append(b.head, p[:min(n, maxLogged-len(b.head))]...)
 	return n, err
 }
 
-// tell logs what was read, without what names itself a secret. What nobody read was never here.
-func (o *overheard) tell(r *http.Request, log *slog.Logger) {
-	if o == nil {
+// log logs the beginning of what the handler read, without values that look like secrets. It logs nothing if the handler
+// read nothing.
+func (b *bodyLog) log(r *http.Request, log *slog.Logger) {
+	if b == nil {
 		return
 	}
-	o.mu.Lock()
-	text, read := string(o.head), o.read
-	o.mu.Unlock()
+	b.mu.Lock()
+	text, read := string(b.head), b.read
+	b.mu.Unlock()
 	if read == 0 {
 		return
 	}
 	whole := read == int64(len(text))
-	if !whole { // between words: half a URL or half a string may hide what it is
+	if !whole { // cut between words: half a URL or half a string may hide that it holds a secret
 		text = text[:max(0, strings.LastIndexAny(text, " \n\""))]
 	}
-	if o.json {
+	if b.json {
 		text = hideCredentials(text)
 	}
-	log.LogAttrs(r.Context(), slog.LevelDebug, "request body", slog.String("body", dependency.Scrub(text)), slog.Int64("bytes", read), slog.Bool("whole", whole))
+	log.LogAttrs(r.Context(), slog.LevelDebug, "request body",
+		slog.String("body", dependency.Scrub(text)), slog.Int64("bytes", read), slog.Bool("whole", whole))
 }
 
-// hiddenValue takes the place of what is not shown.
+// hiddenValue stands in the log in place of a secret.
 const hiddenValue = "[redacted]"
 
-// hideCredentials returns JSON, or the beginning of some, without the values whose names sound like a credential, however
-// deep they are and however the name is written. What stands behind a mistake in it is not shown: nobody knows whose
-// value it is.
+// hideCredentials returns JSON, or the beginning of some, without the values whose names sound like a credential, at any
+// depth and however the name is written. After a syntax error it leaves out the rest, since nobody knows which name a
+// value belongs to.
 func hideCredentials(text string) string {
 	var out strings.Builder
-	shown := 0 // how much of the text is in out, or left out
+	shown := 0 // the text before this is done: it is in out, or left out
 	d := jsontext.NewDecoder(strings.NewReader(text), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	for {
 		token, err := d.ReadToken()
@@ -101,7 +104,8 @@ func hideCredentials(text string) string {
 			return out.String() + text[shown:d.InputOffset()] + hiddenValue
 		}
 		in, n := d.StackIndex(d.StackDepth())
-		if isName := in == jsontext.KindBeginObject && n%2 == 1; !isName || token.Kind() != jsontext.KindString || !dependency.IsCredential(token.String()) {
+		isName := in == jsontext.KindBeginObject && n%2 == 1 && token.Kind() == jsontext.KindString
+		if !isName || !dependency.IsCredential(token.String()) {
 			continue
 		}
 		out.WriteString(text[shown:d.InputOffset()] + ":" + hiddenValue)

@@ -14,8 +14,8 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// maxID is the longest request id that is taken over: a W3C trace id or a UUID has under 40 characters, and the id
-// is repeated in each log line.
+// maxID is the longest request id that is accepted from a client: a W3C trace id or a UUID has under 40 characters, and
+// each log line repeats the id.
 const maxID = 128
 
 // site is what the stages of one server share.
@@ -32,7 +32,8 @@ type site struct {
 // and all of them know the id. A new stage (time) goes between log and secure.
 func chain(o Options, draining *atomic.Bool) http.Handler {
 	s := &site{Options: o, draining: draining, limits: newLimits(o.Rate, o.Burst), pages: sync.OnceValue(newPages)}
-	s.load = &load{maxRequests: or(o.MaxRequests, DefaultMaxRequests), maxBytes: or(o.MaxBodyBytes, DefaultMaxBodyBytes), bodies: map[*body]struct{}{}}
+	s.load = &load{maxRequests: or(o.MaxRequests, DefaultMaxRequests), maxBytes: or(o.MaxBodyBytes, DefaultMaxBodyBytes),
+		bodies: map[*body]struct{}{}}
 	s.feedback = newFeedback(o.Feedback, s)
 	if s.Level == nil {
 		s.Level = standardLevel
@@ -66,13 +67,13 @@ func identified(next http.Handler, s *site) http.Handler {
 			ctx = s.WithAttrs(ctx, slog.String("request_id", x.id))
 		}
 		next.ServeHTTP(x, r.WithContext(ctx))
-		if x.status == 0 { // the handler said nothing: net/http answers 200 for it
+		if x.status == 0 { // the handler wrote nothing: net/http answers 200 for it
 			x.hangUp()
 		}
 	})
 }
 
-// requestID takes the caller's id if it can do no harm in a log, a header or a file name, and makes one otherwise.
+// requestID returns the caller's id if it can do no harm in a log, a header or a file name, and a new one otherwise.
 func requestID(h http.Header) string {
 	for _, name := range []string{"X-Trace-Id", "X-Request-Id"} {
 		if id := h.Get(name); validID(id) {
@@ -100,12 +101,12 @@ func validID(id string) bool {
 func logged(next http.Handler, s *site) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeOf(r.Context())
-		whole, heard := false, s.overhear(r)
+		whole, body := false, s.keepBody(r)
 		defer func() {
-			heard.tell(r, s.Log)
+			body.log(r, s.Log)
 			status := x.status
 			if status == 0 && whole {
-				status = http.StatusOK // what net/http answers for a handler that said nothing
+				status = http.StatusOK // what net/http answers for a handler that wrote nothing
 			}
 			at := s.Level(r, status)
 			if !whole {
@@ -143,7 +144,7 @@ func standardLevel(r *http.Request, status int) slog.Level {
 	case probe && (status < 500 || status == http.StatusServiceUnavailable):
 		return slog.LevelDebug
 	case status >= 500:
-		return slog.LevelWarn // the cause, if it is ours, has a line of its own at its own level
+		return slog.LevelWarn // a cause of ours has a line of its own, at its own level
 	}
 	return slog.LevelInfo
 }
@@ -158,7 +159,7 @@ func recovered(next http.Handler, s *site) http.Handler {
 			return
 		}
 		if errors.Is(err, http.ErrAbortHandler) {
-			panic(http.ErrAbortHandler) // net/http's own way to cut a connection, and no fault
+			panic(http.ErrAbortHandler) // this is how a handler cuts its connection, and no fault
 		}
 		x := exchangeOf(r.Context())
 		subject := subjectOf(x.route)
@@ -180,7 +181,7 @@ func recovered(next http.Handler, s *site) http.Handler {
 // secure sets headers that are right for an interface of data. A page that needs scripts or caching overrides them.
 // Sources: OWASP's HTTP headers and REST security cheat sheets.
 func secure(next http.Handler) http.Handler {
-	// The values are shared by all answers, which replace them and never write into them: 6 allocations less for each.
+	// All answers share the values, which saves each 6 allocations. An answer replaces a value and never writes into it.
 	fixed := []struct {
 		name  string
 		value []string
@@ -215,7 +216,7 @@ func route(next http.Handler, s *site) http.Handler {
 	})
 }
 
-// routeOf tells the route of a request that has not got there yet; empty if nothing is served there.
+// routeOf returns the route of a request that the mux has not seen yet; empty if nothing is served there.
 func (s *site) routeOf(r *http.Request) string {
 	if s.feedback != nil && r.URL.Path == feedbackPath {
 		return feedbackPath
@@ -235,13 +236,13 @@ type exchange struct {
 	site     *site
 	began    time.Time
 	id       string
-	client   netip.Addr    // whom the request counts for
+	client   netip.Addr    // whose rate the request counts in
 	inner    *http.Request // as the mux sees it, set by the last stage
 	route    string        // the mux's pattern, empty if nothing matched; known when the mux is done
 	status   int           // as sent, zero until then
 	bytes    int64         // of the body
-	report   string        // the id of what is reported of this request, empty until there is something
-	replaced bool          // the mux's own text is dropped, a problem was sent in its place
+	report   string        // the id of this request's failure report, empty while there is none
+	replaced bool          // a problem was sent in place of the mux's own text, which is dropped
 }
 
 // reportID returns the id under which a failure of this request is reported.
@@ -252,7 +253,7 @@ func (x *exchange) reportID() string {
 	return x.report
 }
 
-// remote is the client as the log names it: the peer, or whom trusted proxies name.
+// remote returns the client's address for the log: the peer's, or the one that trusted proxies name.
 func (x *exchange) remote(r *http.Request) string {
 	if len(x.site.TrustedProxies) == 0 {
 		return r.RemoteAddr
@@ -270,7 +271,7 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
-// WriteHeader notes the status. The plain 404 or 405 of a mux that found no pattern becomes a problem.
+// WriteHeader keeps the status for the log. The plain 404 or 405 of a mux that found no pattern becomes a problem.
 func (x *exchange) WriteHeader(status int) {
 	if x.replaced {
 		return

@@ -17,47 +17,49 @@ import (
 // takes, and small enough that all of a dependency's calls at once stay below the memory of a small container.
 const DefaultMaxResponse = 8 << 20
 
-// The times of a connection. What a call may take is the policy's; these only make clear what was slow.
+// The bounds of a connection. The policy bounds the whole call; these make clear which part of it was slow.
 const (
-	// A lost SYN is sent again after 1 s: one loss is survived, and a host that is away is known before the try is over.
+	// A lost SYN is sent again after 1 s. So one loss does no harm, and a host that is away is known before the try ends.
 	dialTimeout = 3 * time.Second
 	// Two round trips, and the certificates of a slow machine.
 	tlsTimeout = 5 * time.Second
-	// Who doesn't know "Expect: 100-continue" stays silent; then the body goes without a permission.
+	// A server that doesn't know "Expect: 100-continue" stays silent; then the body is sent without its permission.
 	continueTimeout = time.Second
-	// Most servers and balancers keep an idle connection for 60 s or more. We have to be first, or a request meets a
-	// connection that is just being closed.
+	// Most servers and balancers keep an idle connection for 60 s or more. We close it first: otherwise a request may meet
+	// a connection that the server is closing.
 	idleTimeout = 50 * time.Second
-	// An HTTP/2 connection carries all calls: a dead one is asked for a sign of life after so long a silence, and given
-	// up after that.
+	// An HTTP/2 connection carries all calls. After pingAfter of silence it is pinged, and closed if no answer comes
+	// within pingTimeout.
 	pingAfter   = 15 * time.Second
 	pingTimeout = 5 * time.Second
 	// Room for long cookies, eight times what we take ourselves; net/http's own limit is 10 MiB.
 	maxResponseHeader = 256 << 10
 )
 
-// ClientOptions are a Client's. The zero value is good.
+// ClientOptions configure a Client. The zero value is ready for use.
 type ClientOptions struct {
 	UserAgent   string // name/version, for requests that have none; empty: Go's own
 	MaxResponse int64  // the longest answer, in bytes, unpacked. DefaultMaxResponse if zero
 
-	// Wrap is put around the transport of each single try: where traces and metrics of HTTP are made. It must
-	// add nothing for a request that is Abroad. Nil: nothing.
+	// Wrap is put around the transport of each single try, for traces and metrics of HTTP. It must add nothing to a
+	// request that is Abroad. Nil: nothing.
 	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // Client calls one dependency over HTTP, under its policy: limits on time, tries, calls at once and calls a second, and
 // a breaker. It is made once, and its methods may be called from any goroutine.
 //
-// A try that failed is made again where that is safe: the method is GET, HEAD, OPTIONS, TRACE, PUT or DELETE, or the
-// request has an Idempotency-Key, or no connection came about; and its body, if any, can be had again (Request.GetBody,
-// which http.NewRequest sets for bytes and strings). Failed are errors of the connection and the answers 408, 429, 502,
-// 503 and 504, whose Retry-After is obeyed if the call has the time. The breaker counts the connection's errors and all
-// 5xx.
+// A try fails by an error of the connection, and by the answers 408, 429, 502, 503 and 504. Their Retry-After is obeyed
+// if the call has the time. A failed try is repeated where that is safe:
+//   - the method is GET, HEAD, OPTIONS, TRACE, PUT or DELETE, or the request has an Idempotency-Key, or there was no
+//     connection;
+//   - and the body, if there is one, can be read again (Request.GetBody, which http.NewRequest sets for bytes and strings).
 //
-// Each request carries on what its context has of the request that caused it: the id, traceparent, tracestate and
-// baggage (see Propagate). A redirect to another host loses all headers that could be secrets, and its body may not go
-// there.
+// The breaker counts the connection's errors and all 5xx.
+//
+// Each request carries the id, traceparent, tracestate and baggage of the request that caused it, which its context
+// knows (see Propagate). A redirect to another host loses all headers that could be secrets, and is refused if there is
+// a body.
 type Client struct {
 	dep  *dependency.Dependency
 	http http.Client
@@ -92,12 +94,12 @@ func NewClient(d *dependency.Dependency, o ClientOptions) *Client {
 // Do sends req and returns the answer, whose Body must be closed; until then, or until Policy.Total is over, the call
 // holds its place. It blocks until the answer's header is there, at most for Policy.Total.
 //
-// A call that failed for good is a fault of kind dependency that carries the name: with a StatusError in its tree for
-// an answer of 408, 429 or 5xx, whatever the method, with dependency.ErrOpen, ErrBusy or ErrRate if it was refused. Reading
-// the body can fail the same way. When the request's context is cancelled the error has context.Canceled in its tree
-// and is of no kind. No error has the URL in its text, which could hold a secret.
+// The error of a failed call is of kind dependency and carries the dependency's name. It wraps a StatusError for an
+// answer of 408, 429 or 5xx, whatever the method, and dependency.ErrOpen, ErrBusy or ErrRate if the call was refused.
+// Reading the body can fail the same way. When the request's context is cancelled the error wraps context.Canceled and
+// has no kind. No error has the URL in its text: the URL could hold a secret.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
-	if err := c.dep.Refuses(req.Context()); err != nil { // before net/http copies what it may need
+	if err := c.dep.Refuses(req.Context()); err != nil { // a refusal is cheap: net/http has copied nothing yet
 		closeBody(req)
 		return nil, err
 	}
@@ -126,14 +128,14 @@ func (c *Client) explain(err error) error {
 	return fmt.Errorf("call %s: %w", c.dep.Name(), err)
 }
 
-// HTTP returns an http.Client for libraries that want one. Their calls obey the same policy. Its answers are net/http's:
-// the last one is returned whatever its status, for the library to judge, and errors have the URL in their text.
+// HTTP returns an http.Client for libraries that want one. Their calls obey the same policy. It returns the last answer
+// whatever its status, for the library to judge, and its errors have the URL in their text, as net/http's do.
 func (c *Client) HTTP() *http.Client {
 	h := c.http
 	return &h
 }
 
-// Close closes the connections that are idle. Calls go on, and new ones connect again.
+// Close closes the idle connections. Calls in flight go on, and later calls connect again.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // StatusError is an answer that is a failure by its status.
@@ -144,7 +146,7 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("answered %d %s", e.Status, http.StatusText(e.Status))
 }
 
-// failed tells whether a status means that the dependency could not do its part, now.
+// failed returns whether a status means that the dependency could not do its part now.
 func failed(status int) bool {
 	return status >= 500 || status == http.StatusRequestTimeout || status == http.StatusTooManyRequests
 }

@@ -13,22 +13,22 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// The rest of a body that nobody reads is read to its end, so that its connection can be used again, if it is short
-// and as good as there: a new connection costs about as much.
+// The rest of a body that the caller doesn't read is read to its end, so that the connection can be used again, if the
+// rest is short and comes at once. Reading more would cost as much as a new connection.
 const (
 	maxDrain  = 64 << 10
 	drainTime = 50 * time.Millisecond
 )
 
-// answer is a response's body. When it has ended or is closed its call is over, with a verdict: a status that was a
-// failure, or a body that was cut short or came too late.
+// answer is a response's body. Its end, or Close, ends the call and decides whether the call failed: by its status, or
+// because the body was cut short or came too late.
 type answer struct {
 	body    io.ReadCloser
 	call    *dependency.Call
 	cancel  context.CancelFunc
 	limit   int64
-	left    int64 // of the limit, and one byte that tells that there is more
-	failure error // by the status
+	left    int64 // of the limit, plus one byte: if that is read, too, the answer is too long
+	failure error // by the status; nil if that was no failure
 
 	ctx     context.Context // the try's
 	reading atomic.Bool
@@ -38,9 +38,10 @@ type answer struct {
 }
 
 func newAnswer(resp *http.Response, call *dependency.Call, cancel context.CancelFunc, limit int64) *answer {
-	a := &answer{body: resp.Body, call: call, cancel: cancel, limit: limit, left: limit + 1, failure: blame(resp.StatusCode), ctx: resp.Request.Context()}
-	// Who forgets to close the body loses it when the time is over, so that the place is free again. A Read that is
-	// under way sees to it itself, since it knows why.
+	a := &answer{body: resp.Body, call: call, cancel: cancel, limit: limit, left: limit + 1,
+		failure: blame(resp.StatusCode), ctx: resp.Request.Context()}
+	// If the caller forgets to close the body, the end of the call's time frees the place. A Read that is under way does
+	// that itself, since it knows the reason.
 	a.unwatch = context.AfterFunc(a.ctx, func() {
 		if !a.reading.Load() {
 			a.expire()
@@ -52,7 +53,7 @@ func newAnswer(resp *http.Response, call *dependency.Call, cancel context.Cancel
 	return a
 }
 
-// Read returns the body's bytes. An error, other than io.EOF, is a dependency's or the end of the caller's context.
+// Read returns the body's bytes. An error other than io.EOF is the dependency's, or the caller's context has ended.
 func (a *answer) Read(b []byte) (int, error) {
 	if a.left <= 0 {
 		return 0, fault.Dependency(a.call.Name(), tooLong(a.limit))
@@ -78,7 +79,7 @@ func (a *answer) Read(b []byte) (int, error) {
 
 func tooLong(limit int64) error { return fmt.Errorf("the answer is longer than %d bytes", limit) }
 
-// Close ends the call. It takes at most 50 ms, to save the connection.
+// Close ends the call. It reads the rest of the body for at most 50 ms, to keep the connection.
 func (a *answer) Close() error {
 	if a.over.Load() {
 		return a.body.Close()
@@ -88,7 +89,7 @@ func (a *answer) Close() error {
 	return nil
 }
 
-// end ends the call with a verdict, and returns what the failure was.
+// end ends the call as a success if failure is nil, else as a failure, which it returns as the policy sees it.
 func (a *answer) end(failure error) error {
 	a.unwatch()
 	a.once.Do(func() {
@@ -98,7 +99,7 @@ func (a *answer) end(failure error) error {
 	return failure
 }
 
-// drop ends the call without one: the dependency answered, and what followed is ours.
+// drop ends the call without a verdict: the dependency answered, and what went wrong after that is ours.
 func (a *answer) drop() {
 	a.unwatch()
 	a.expire()
@@ -117,7 +118,7 @@ func (a *answer) finish() {
 	a.cancel()
 }
 
-// discard reads what is left of body, if it is little and quick, and closes it.
+// discard closes body, after it has read the rest if that is short and quick.
 func discard(body io.ReadCloser) {
 	timer := time.AfterFunc(drainTime, func() { _ = body.Close() })
 	defer timer.Stop()

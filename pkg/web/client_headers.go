@@ -13,15 +13,15 @@ import (
 	"example.com/base-app/pkg/event"
 )
 
-// passed is what a call carries on of the request that caused it. The sources of the last three are W3C Trace Context
-// and W3C Baggage.
+// passed is what a call passes on from the request that caused it. The last three are defined by W3C Trace Context and
+// W3C Baggage.
 type passed struct{ requestID, traceParent, traceState, baggage string }
 
 type passedKey struct{}
 
-// Propagate returns a context whose calls by a Client carry these on, for work that did not come as an HTTP request:
-// an event's envelope has all three. What is empty or has not the right form is left out. In the context of a request
-// that this package serves they are known without it.
+// Propagate returns a context in which a Client's calls pass these three on. It is for work that did not come as an HTTP
+// request; an event's envelope has all three. Empty and malformed ones are left out. The context of a request that this
+// package serves knows them already.
 func Propagate(ctx context.Context, requestID, traceParent, baggage string) context.Context {
 	return context.WithValue(ctx, passedKey{}, passed{requestID: requestID, traceParent: traceParent, baggage: baggage})
 }
@@ -33,12 +33,13 @@ func passedOf(ctx context.Context) passed {
 	p := passed{requestID: RequestID(ctx)}
 	if x := exchangeOf(ctx); x != nil && x.inner != nil {
 		h := x.inner.Header
-		p.traceParent, p.traceState, p.baggage = h.Get("Traceparent"), strings.Join(h["Tracestate"], ","), strings.Join(h["Baggage"], ",")
+		p.traceParent = h.Get("Traceparent")
+		p.traceState, p.baggage = strings.Join(h["Tracestate"], ","), strings.Join(h["Baggage"], ",")
 	}
 	return p
 }
 
-// apply sets what is there and good, unless the request has its own.
+// apply sets the headers whose values are valid, unless the request has its own.
 func (p passed) apply(h http.Header) {
 	set := func(name, value string, good bool) {
 		if _, own := h[name]; !own && good && value != "" {
@@ -53,8 +54,8 @@ func (p passed) apply(h http.Header) {
 	set("Baggage", p.baggage, event.ValidBaggage(p.baggage))
 }
 
-// outgoing returns req as it is sent: with the headers that each request has, or, after a redirect to another host,
-// without those that could be secrets.
+// outgoing returns req as it is sent: with the headers that are passed on and a User-Agent. After a redirect to another
+// host it has no headers that could be secrets.
 func (t *transport) outgoing(req *http.Request) (*http.Request, error) {
 	if err := sendable(req); err != nil {
 		return nil, err
@@ -85,8 +86,8 @@ func (t *transport) outgoing(req *http.Request) (*http.Request, error) {
 // harmless are the headers that another host may see.
 var harmless = []string{"Accept", "Accept-Encoding", "Accept-Language", "Range", "User-Agent"}
 
-// Abroad tells whether req follows a redirect away from the host that was called, or from TLS to none: who is
-// there may see no secret, and nothing of what caused the call.
+// Abroad returns whether req follows a redirect to another host than the one that was called, or away from TLS. Such a
+// request may carry no secret, and nothing of the request that caused the call.
 func Abroad(req *http.Request) bool {
 	first := req
 	for first.Response != nil && first.Response.Request != nil {
@@ -95,14 +96,15 @@ func Abroad(req *http.Request) bool {
 	return first.URL.Host != req.URL.Host || first.URL.Scheme == "https" && req.URL.Scheme != "https"
 }
 
-// sendable finds what net/http would refuse to send. It comes before the policy: whoever can put a newline into a
-// header must not be able to open the breaker with it.
+// sendable returns an error for a request that net/http would refuse to send. It is checked before the policy: a
+// newline in a header is not the dependency's failure, and must not open the breaker.
 func sendable(req *http.Request) error {
 	if req.URL == nil || req.URL.Host == "" || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
 		return errors.New("the URL is not http://host or https://host")
 	}
 	for name, values := range req.Header {
-		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }) {
+		notOfAToken := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r) }
+		if name == "" || strings.ContainsFunc(name, notOfAToken) {
 			return errors.New("a header's name is not one")
 		}
 		for _, v := range values {
@@ -114,8 +116,9 @@ func sendable(req *http.Request) error {
 	return nil
 }
 
-// RetryAfter returns how long the header h of an answer asks us to wait: RFC 9110, section 10.2.3, in seconds or as a
-// date, which is compared with the answer's own Date, if it has one, since clocks differ. It is 0 if there is nothing to obey.
+// RetryAfter returns how long the header h of an answer asks us to wait (RFC 9110, section 10.2.3), in seconds or as a
+// date. A date is compared with the answer's own Date if it has one, since clocks differ. Without a valid Retry-After
+// the result is 0.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
 	if value == "" {

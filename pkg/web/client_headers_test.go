@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/base-app/pkg/web"
@@ -139,16 +140,19 @@ func TestARedirectToAnotherHostTakesNoSecretThere(t *testing.T) {
 }
 
 func TestRedirectsShareTheTimeOfOneCall(t *testing.T) {
-	p := quickTries
-	p.Total = 300 * time.Millisecond
-	x := newPartner(t, p, web.ClientOptions{}, func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-r.Context().Done():
+	synctest.Test(t, func(t *testing.T) {
+		p := quickTries
+		p.Total = 3 * time.Second
+		x := newPartnerInBubble(t, p, func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(2 * time.Second):
+			case <-r.Context().Done():
+			}
+			http.Redirect(w, r, "/again", http.StatusFound)
+		})
+		began := time.Now()
+		if _, err := x.get(t); err == nil || x.asked.Load() != 2 || time.Since(began) != p.Total {
+			t.Errorf("want the time over after %v at the second, have %v after %v at %d", p.Total, err, time.Since(began), x.asked.Load())
 		}
-		http.Redirect(w, r, "/again", http.StatusFound)
 	})
-	if _, err := x.get(t); err == nil || x.asked.Load() > 2 {
-		t.Errorf("want the time over at the second, have %v after %d", err, x.asked.Load())
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/base-app/pkg/dependency"
@@ -45,6 +46,26 @@ func newPartner(t testing.TB, p dependency.Policy, o web.ClientOptions, h http.H
 	s.Start()
 	x.url = s.URL
 	t.Cleanup(func() { x.Close(); s.CloseClientConnections(); s.Close() })
+	return x
+}
+
+// newPartnerInBubble is newPartner for a test in virtual time (testing/synctest): the connections are pipes.
+func newPartnerInBubble(t testing.TB, p dependency.Policy, h http.HandlerFunc) *partner {
+	t.Helper()
+	d, err := dependency.New(dependency.Options{}).Add("partner", p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &partner{dep: d, url: "http://partner"}
+	l := newPipeListener()
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { x.asked.Add(1); h(w, r) })}
+	go func() { _ = s.Serve(l) }()
+	pipes := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		x.conns.Add(1)
+		return l.dial(ctx, network, addr)
+	}}
+	x.Client = web.NewClient(d, web.ClientOptions{Wrap: func(http.RoundTripper) http.RoundTripper { return pipes }})
+	t.Cleanup(func() { pipes.CloseIdleConnections(); _ = s.Close() })
 	return x
 }
 
@@ -172,33 +193,43 @@ func TestRetryAfterIsObeyedWithinTheCallsTime(t *testing.T) {
 			}
 		}
 	}
-	for after, least := range map[string]time.Duration{"1": time.Second, time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat): time.Millisecond} {
-		x := newPartner(t, dependency.Policy{Pause: time.Millisecond, Total: 2 * patience}, web.ClientOptions{}, again(after))
-		began := time.Now()
-		if _, err := x.get(t); err != nil || time.Since(began) < least {
-			t.Errorf("%s: want an answer after %v or more, have %v after %v", after, least, err, time.Since(began))
+	synctest.Test(t, func(t *testing.T) {
+		date := time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat)
+		for _, c := range []struct {
+			after string
+			least time.Duration
+		}{{date, 2 * time.Second}, {"1", time.Second}} {
+			x := newPartnerInBubble(t, dependency.Policy{Pause: time.Millisecond, Total: 2 * patience}, again(c.after))
+			began := time.Now()
+			_, err := x.get(t)
+			if took := time.Since(began); err != nil || took < c.least || took > c.least+2*time.Millisecond {
+				t.Errorf("%s: want an answer after %v, have %v after %v", c.after, c.least, err, took)
+			}
 		}
-	}
-	x := newPartner(t, quickTries, web.ClientOptions{}, again("3600"))
-	began := time.Now()
-	if _, err := x.get(t); err == nil || x.asked.Load() != 1 || time.Since(began) > patience {
-		t.Errorf("want the call given up at once, have %v after %v and %d tries", err, time.Since(began), x.asked.Load())
-	}
+		x := newPartnerInBubble(t, quickTries, again("3600"))
+		began := time.Now()
+		if _, err := x.get(t); err == nil || x.asked.Load() != 1 || time.Since(began) != 0 {
+			t.Errorf("want the call given up at once, have %v after %v and %d tries", err, time.Since(began), x.asked.Load())
+		}
+	})
 }
 
 func TestABodyThatIsLeftUnreadCostsNoConnection(t *testing.T) {
-	x := newPartner(t, quickTries, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 32<<10)) })
-	for range 20 {
-		resp, err := x.Do(x.request(t, "GET", nil))
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		x := newPartnerInBubble(t, quickTries, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 32<<10)) })
+		for range 20 {
+			resp, err := x.Do(x.request(t, "GET", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadFull(resp.Body, make([]byte, 10))
+			_ = resp.Body.Close()
+			synctest.Wait() // the connection is idle
 		}
-		_, _ = io.ReadFull(resp.Body, make([]byte, 10))
-		_ = resp.Body.Close()
-	}
-	if n := x.conns.Load(); n > 3 { // one, unless this machine takes 50 ms for 32 KiB
-		t.Errorf("want one connection, have %d", n)
-	}
+		if n := x.conns.Load(); n != 1 {
+			t.Errorf("want one connection, have %d", n)
+		}
+	})
 }
 
 func TestAnAnswerOverTheLimitIsAnErrorThatNamesIt(t *testing.T) {
@@ -277,14 +308,16 @@ func TestAnAnswerWithoutABodyHoldsNoPlace(t *testing.T) {
 }
 
 func TestABodyMayTakeLongerThanATry(t *testing.T) {
-	x := newPartner(t, dependency.Policy{Attempt: time.Second, Total: 2 * patience}, web.ClientOptions{}, func(w http.ResponseWriter, _ *http.Request) {
-		_ = http.NewResponseController(w).Flush()
-		<-time.After(1200 * time.Millisecond)
-		_, _ = io.WriteString(w, "late")
+	synctest.Test(t, func(t *testing.T) {
+		x := newPartnerInBubble(t, dependency.Policy{Attempt: time.Second, Total: 2 * patience}, func(w http.ResponseWriter, _ *http.Request) {
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(patience)
+			_, _ = io.WriteString(w, "late")
+		})
+		if text, err := x.get(t); err != nil || text != "late" {
+			t.Errorf("have %q and %v", text, err)
+		}
 	})
-	if text, err := x.get(t); err != nil || text != "late" {
-		t.Errorf("have %q and %v", text, err)
-	}
 }
 
 func TestTheCallersEndIsNobodysFailure(t *testing.T) {

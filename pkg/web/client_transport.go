@@ -14,7 +14,7 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// transport is the policy as an http.RoundTripper, one round trip being one call of one or more tries.
+// transport applies the policy, as an http.RoundTripper: one round trip is one call, of one or more tries.
 type transport struct {
 	dep   *dependency.Dependency
 	base  *http.Transport
@@ -41,7 +41,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	answered := false
-	defer func() { // also when a try panics: its place is to be free again
+	defer func() { // also when a try panics, so that its place is free again
 		if !answered {
 			call.End()
 			cancel()
@@ -63,7 +63,7 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// hop returns the context of a call. One that follows a redirect has only the time that is left of the first.
+// hop returns the context of a call. A call that follows a redirect has the time that the first call has left.
 func hop(req *http.Request) (context.Context, context.CancelFunc) {
 	if before := req.Response; before != nil && before.Request != nil {
 		if until, ok := before.Request.Context().Deadline(); ok {
@@ -73,7 +73,8 @@ func hop(req *http.Request) (context.Context, context.CancelFunc) {
 	return req.Context(), func() {}
 }
 
-// tries returns the last try's response, whatever its status, with the try still in flight, or a dependency's error.
+// tries returns the last try's response, whatever its status, or a dependency's error. With a response the try is still
+// in flight: its body has not been read.
 func (t *transport) tries(call *dependency.Call, req *http.Request) (*http.Response, error) {
 	replayable := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
 	safe := replayable && idempotent(req)
@@ -119,7 +120,7 @@ func (t *transport) tries(call *dependency.Call, req *http.Request) (*http.Respo
 	}
 }
 
-// send does one try, unless a fault takes its place or that of its answer.
+// send does one try. An injected fault replaces the try, or its answer.
 func (t *transport) send(try *http.Request, struck error) (*http.Response, error) {
 	switch {
 	case struck == nil:
@@ -138,7 +139,7 @@ func (t *transport) send(try *http.Request, struck error) (*http.Response, error
 	return nil, struck
 }
 
-// again returns req for one try, with a body of its own.
+// again returns a copy of req for one try, with a body of its own.
 func again(ctx context.Context, req *http.Request, first bool) (*http.Request, *source, error) {
 	try := req.WithContext(ctx)
 	if req.Body == nil || req.Body == http.NoBody {
@@ -156,7 +157,7 @@ func again(ctx context.Context, req *http.Request, first bool) (*http.Request, *
 	return try, sent, nil
 }
 
-// source is a request's body that remembers that it failed, which is not the dependency's fault.
+// source is a request's body that remembers its error: such an error is not the dependency's failure.
 type source struct {
 	io.ReadCloser
 	err atomic.Pointer[error]
@@ -177,7 +178,7 @@ func (s *source) failure() error {
 	return *s.err.Load()
 }
 
-// idempotent tells whether doing it twice is doing it once: RFC 9110, section 9.2.2, and
+// idempotent returns whether doing req twice has the same effect as doing it once: RFC 9110, section 9.2.2, and
 // draft-ietf-httpapi-idempotency-key-header.
 func idempotent(req *http.Request) bool {
 	switch req.Method {
@@ -187,8 +188,8 @@ func idempotent(req *http.Request) bool {
 	return req.Header.Get("Idempotency-Key") != ""
 }
 
-// nothingSent tells whether there was no connection, or a fault in the place of one, so that even what is not idempotent can
-// be repeated.
+// nothingSent returns whether the request was certainly not sent: there was no connection, or an injected fault in its
+// place. Then even a request that is not idempotent can be repeated.
 func nothingSent(err, struck error) bool {
 	if struck != nil && !errors.Is(struck, dependency.ErrLost) {
 		return true
@@ -197,16 +198,18 @@ func nothingSent(err, struck error) bool {
 	return ok && e.Op == "dial"
 }
 
-// passing tells whether a status says that another try may do better.
+// passing returns whether another try may do better after this status.
 func passing(status int) bool {
 	switch status {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusRequestTimeout, http.StatusTooManyRequests,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
 	return false
 }
 
-// blame is what the breaker is told of a status. Who answers 408 or 429 is well.
+// blame returns the failure that the breaker counts for a status, nil if none. A dependency that answers 408 or 429
+// works.
 func blame(status int) error {
 	if status < 500 {
 		return nil

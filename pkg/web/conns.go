@@ -19,10 +19,10 @@ import (
 const refusalTimeout = 100 * time.Millisecond
 
 // conns is a listener that bounds how many connections are open, and knows which of them wait for a request: new
-// ones whose header has not come, and idle ones. When all places are taken, whoever waits longest gives way, so that
-// any number of silent clients locks nobody out; if nobody waits, the new connection gets a 503.
+// ones whose header has not come, and idle ones. When all places are taken, the connection that waits longest is closed,
+// so that silent clients, however many, lock nobody out. If none waits, the new connection gets a 503.
 //
-// A connection counts until its goroutine in http.Server ends, which tells conns by its state function.
+// A connection counts until its goroutine in http.Server ends, which calls state.
 type conns struct {
 	net.Listener
 	max int
@@ -33,15 +33,15 @@ type conns struct {
 	began   time.Time
 	open    map[net.Conn]uint64 // since when it waits, in nanoseconds since began, or busy, or leaving
 	left    int                 // how many of them are leaving
-	turn    uint64              // the last of these times that was given out; none is given out twice
-	ending  bool                // nobody may wait any more
-	emptied chan struct{}       // closed when nothing is open; nil until somebody wants to know
+	turn    uint64              // the last time that now returned; no two are the same
+	ending  bool                // a connection that begins to wait is closed
+	emptied chan struct{}       // closed when nothing is open; nil until gone was called
 }
 
-// What stands for a connection that does not wait; times are between the two.
+// The values in conns.open for a connection that does not wait. Times lie between the two.
 const (
 	busy    = 0
-	leaving = math.MaxUint64 // closed to make room: it counts no more, but its goroutine is still to end
+	leaving = math.MaxUint64 // closed to make room: it counts no more, but its goroutine has not ended yet
 )
 
 // Accept returns the next connection that finds a place.
@@ -89,8 +89,8 @@ func (l *conns) longestWaiting() (longest net.Conn) {
 	return longest
 }
 
-// turnAway says 503 and hangs up. A client that sends its request first may see a reset instead: waiting for it
-// would hold what a full server has least of.
+// turnAway answers 503 and closes the connection. A client that is still sending its request may see a reset instead:
+// the server is full, and does not wait for the request.
 func (l *conns) turnAway(c net.Conn) {
 	l.log.Warn("connection refused: all places are taken by requests", "max_conns", l.max)
 	if l.tls {
@@ -121,7 +121,7 @@ func (l *conns) state(c net.Conn, state http.ConnState) {
 			l.left--
 		}
 		delete(l.open, c)
-		l.tellEmptied()
+		l.signalEmptied()
 	case left:
 	case state == http.StateActive:
 		l.open[c] = busy
@@ -133,8 +133,8 @@ func (l *conns) state(c net.Conn, state http.ConnState) {
 	}
 }
 
-// closeWaiting closes the connections that have waited for a request for so long; with 0, those that begin to wait
-// later, too.
+// closeWaiting closes the connections that have waited for a request for long or longer. With 0 it closes all that wait,
+// and those that begin to wait later.
 func (l *conns) closeWaiting(long time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -152,11 +152,12 @@ func (l *conns) gone() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.emptied = make(chan struct{})
-	l.tellEmptied()
+	l.signalEmptied()
 	return l.emptied
 }
 
-func (l *conns) tellEmptied() {
+// signalEmptied closes emptied if nothing is open. The lock is held.
+func (l *conns) signalEmptied() {
 	if l.emptied != nil && len(l.open) == 0 {
 		close(l.emptied)
 	}

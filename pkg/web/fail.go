@@ -12,13 +12,13 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// shortly is what clients are told while a dependency stumbles: its next call may well succeed.
+// shortly is the Retry-After while a dependency fails now and then: the next call may succeed.
 const shortly = time.Second
 
-// Fail answers r for a handler that could not do its part because of err, and logs err at the level of its kind. A
-// dependency that gave out is a 503 with Retry-After: a second, or as long as a breaker stays open by default. All else is
-// a 500, which is reported as a panic is. The client reads nothing of err; its request id leads to it. A client that has
-// gone, so that err is only the end of its own context, is a 503 that nobody sees.
+// Fail answers r for a handler that failed with err, and logs err at the level of its kind. If a dependency failed, the
+// answer is a 503 with Retry-After: a second, or as long as a breaker stays open by default. Any other error is a 500,
+// and reported as a panic is. The client reads nothing of err; the request id in the answer leads to it in the log. If
+// the client has gone and err is only the end of the request's context, the answer is a 503 that nobody sees.
 //
 // Nothing may have been written yet.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
@@ -33,7 +33,7 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	outside := fault.Of(err) == fault.KindDependency
 	if x != nil {
-		if !outside && x.site.WithAttrs != nil { // what is reported has an id, which the page shows, too
+		if !outside && x.site.WithAttrs != nil { // a report has an id, which the page shows, too
 			ctx = x.site.WithAttrs(ctx, slog.String("report_id", x.reportID()))
 		}
 		fault.Guard{Log: x.site.Log, Report: x.site.Report}.Handle(ctx, subject, err)
@@ -50,7 +50,7 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	WriteProblem(w, r, http.StatusServiceUnavailable, "something that this service depends on does not answer; try again later")
 }
 
-// failedDetail is what a client is told of a failure of ours.
+// failedDetail is the detail of the answer after a failure of ours.
 const failedDetail = "the server failed; its log tells why, under this request id"
 
 // subjectOf names a handler in logs and errors.

@@ -19,20 +19,20 @@ import (
 const (
 	feedbackPath = "/feedback"
 	formType     = "application/x-www-form-urlencoded"
-	// formLife is how long a form is good: enough to write a few sentences and to be called to the telephone meanwhile.
+	// formLife is how long a form is valid: time to write a few sentences, and for a telephone call in between.
 	formLife = time.Hour
-	// maxForm is the longest form in bytes: all that may be in it, three bytes to one in the worst case, and room.
+	// maxForm is the longest form in bytes: all its fields, with three bytes for one in the worst case, and some room.
 	maxForm = 32 << 10
-	// A comment fits into one line of the log; the others are the form's own limits. In characters.
+	// Limits in characters. A comment fits into one line of the log; the others are limits of the form itself.
 	maxComment, maxName, maxEmail = 2000, 100, 200
-	// macSize cuts the code to 128 bits: nobody guesses them within an hour.
+	// macSize cuts the code to 128 bits, which nobody can guess within an hour.
 	macSize = 16
-	// People write seldom. What comes faster than one a second is a program that found a form; twenty may come at once.
+	// People write seldom. Whatever sends more than one form a second is a program; twenty may come at once.
 	feedbackRate, feedbackBurst = 1, 20
 )
 
-// Feedback is what a person wrote about a failure (500) that our page told of. The ids are those of the page, and known
-// to be; the rest is what anybody typed.
+// Feedback is what a person wrote about a failure (500) on our page. The ids are the page's, and verified; anybody can
+// have typed the rest.
 type Feedback struct {
 	ReportID  string // of the failure: in its log line as report_id
 	RequestID string
@@ -41,22 +41,22 @@ type Feedback struct {
 	Email     string // at most 200 characters, or empty; not checked
 }
 
-// feedback serves the form. Its token is a code over both ids and the end of its life, by a key that only this process
-// has: so nobody can send feedback but from a page that this server made, less than an hour ago, for this failure. No
-// cookie is needed, and another site, which can't read our page, can't forge it. After a restart the form is refused.
-// A form can be sent more than once: that is bounded by a rate, since each goes to the log.
+// feedback serves the form. The form's token is a code over both ids and the end of its life, with a key that only this
+// process has. So feedback can only come from a page that this server made, less than an hour ago, for this failure. No
+// cookie is needed, and another site can't forge a token, since it can't read our page. After a restart old forms are
+// refused. A form can be sent more than once; a rate bounds that, since each one is logged.
 type feedback struct {
-	key  [sha256.Size]byte
-	tell func(context.Context, Feedback)
-	rate *rate.Limiter // of all clients together
-	site *site
+	key     [sha256.Size]byte
+	deliver func(context.Context, Feedback)
+	rate    *rate.Limiter // of all clients together
+	site    *site
 }
 
-func newFeedback(tell func(context.Context, Feedback), s *site) *feedback {
-	if tell == nil {
+func newFeedback(deliver func(context.Context, Feedback), s *site) *feedback {
+	if deliver == nil {
 		return nil
 	}
-	f := &feedback{tell: tell, rate: rate.NewLimiter(feedbackRate, feedbackBurst), site: s}
+	f := &feedback{deliver: deliver, rate: rate.NewLimiter(feedbackRate, feedbackBurst), site: s}
 	_, _ = rand.Read(f.key[:]) // it never fails
 	return f
 }
@@ -92,7 +92,7 @@ func (f *feedback) genuine(token, reportID, requestID string, now time.Time) boo
 	return hmac.Equal(raw[8:], f.code(reportID, requestID, raw[:8])) && now.Unix() < int64(binary.BigEndian.Uint64(raw))
 }
 
-// ServeHTTP takes one form.
+// ServeHTTP receives one form.
 func (f *feedback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Pattern = feedbackPath
 	if r.Method != http.MethodPost {
@@ -109,16 +109,16 @@ func (f *feedback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteProblem(w, r, http.StatusBadRequest, "the form is malformed")
 		return
 	}
-	said := Feedback{ReportID: form.Get("report_id"), RequestID: form.Get("request_id"),
+	sent := Feedback{ReportID: form.Get("report_id"), RequestID: form.Get("request_id"),
 		Comment: form.Get("comment"), Name: form.Get("name"), Email: form.Get("email")}
 	switch {
-	case !f.genuine(form.Get("token"), said.ReportID, said.RequestID, time.Now()):
+	case !f.genuine(form.Get("token"), sent.ReportID, sent.RequestID, time.Now()):
 		WriteProblem(w, r, http.StatusForbidden, "this form is not, or no longer, good: it is an hour old, or the server was restarted")
 		return
-	case said.Comment == "":
+	case sent.Comment == "":
 		WriteProblem(w, r, http.StatusBadRequest, "the comment is empty")
 		return
-	case !fits(said.Comment, maxComment) || !fits(said.Name, maxName) || !fits(said.Email, maxEmail):
+	case !fits(sent.Comment, maxComment) || !fits(sent.Name, maxName) || !fits(sent.Email, maxEmail):
 		WriteProblem(w, r, http.StatusBadRequest, "a field is too long, or not UTF-8")
 		return
 	case !f.rate.Allow():
@@ -126,14 +126,14 @@ func (f *feedback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteProblem(w, r, http.StatusTooManyRequests, "too many people write at once")
 		return
 	}
-	f.tell(r.Context(), said)
+	f.deliver(r.Context(), sent)
 	if prefersHTML(r.Header["Accept"]) {
-		f.site.pages().write(w, http.StatusOK, page{Title: "Thank you", Detail: "What you wrote has reached us.", ReportID: said.ReportID})
+		f.site.pages().write(w, http.StatusOK, page{Title: "Thank you", Detail: "What you wrote has reached us.", ReportID: sent.ReportID})
 		return
 	}
 	WriteJSON(w, r, http.StatusOK, struct {
 		ReportID string `json:"report_id"`
-	}{said.ReportID})
+	}{sent.ReportID})
 }
 
 func fits(s string, most int) bool { return utf8.ValidString(s) && utf8.RuneCountInString(s) <= most }

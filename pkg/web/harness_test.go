@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,22 +25,38 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds each wait of these tests; none of them needs it when the code is right.
 const patience = 10 * time.Second
 
-// edge is a server on a free port, with what it logged.
+// edge is a server, with what it logged.
 type edge struct {
 	addr string
+	pipe *pipeListener // nil: the server listens at addr
 	logs *logs
 	stop context.CancelFunc
 	done chan error // what Serve returned
 }
 
+// start starts a server on a free port.
 func start(t *testing.T, o web.Options) *edge {
 	t.Helper()
-	e := &edge{logs: &logs{}, done: make(chan error, 1)}
 	o.Addr = "127.0.0.1:0"
+	return startOn(t, o, func(o web.Options) (*web.Server, error) { return web.Listen(t.Context(), o) })
+}
+
+// startInBubble starts a server for a test in virtual time (testing/synctest).
+func startInBubble(t *testing.T, o web.Options) *edge {
+	t.Helper()
+	l := newPipeListener()
+	e := startOn(t, o, func(o web.Options) (*web.Server, error) { return web.New(l, o), nil })
+	e.pipe = l
+	return e
+}
+
+func startOn(t *testing.T, o web.Options, listen func(web.Options) (*web.Server, error)) *edge {
+	t.Helper()
+	e := &edge{logs: &logs{}, done: make(chan error, 1)}
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	s, err := web.Listen(t.Context(), o)
+	s, err := listen(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +91,42 @@ func (e *edge) ended(t *testing.T) error {
 	}
 }
 
+// pipeListener is a listener whose connections are pipes in this process. In a bubble of testing/synctest time stands still
+// while a goroutine waits for the network; while it waits for a pipe, time goes on.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	close  func()
+}
+
+func newPipeListener() *pipeListener {
+	l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l.close = sync.OnceFunc(func() { close(l.closed) })
+	return l
+}
+
+func (l *pipeListener) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case l.conns <- far:
+		return near, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.close(); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+
 // wire is a raw connection, for requests that a decent client would not send.
 type wire struct {
 	net.Conn
@@ -83,9 +134,16 @@ type wire struct {
 	r *bufio.Reader
 }
 
+func (e *edge) connect() (net.Conn, error) {
+	if e.pipe != nil {
+		return e.pipe.dial(context.Background(), "", "")
+	}
+	return net.DialTimeout("tcp", e.addr, patience)
+}
+
 func (e *edge) dial(t *testing.T) *wire {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", e.addr, patience)
+	c, err := e.connect()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,20 +173,6 @@ func (w *wire) read() (*http.Response, string, error) {
 	}
 	body, err := io.ReadAll(resp.Body)
 	return resp, string(body), err
-}
-
-// once asks for one success in some tries, of what is promised to those who are quick: a busy machine may be slow.
-func once(t *testing.T, try func() error) {
-	t.Helper()
-	var errs []error
-	for range 5 {
-		err := try()
-		if err == nil || t.Failed() {
-			return
-		}
-		errs = append(errs, err)
-	}
-	t.Error(errors.Join(errs...))
 }
 
 // closed waits until the server closes the connection and returns what came before.

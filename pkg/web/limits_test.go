@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/base-app/pkg/web"
@@ -153,32 +154,30 @@ func (e *edge) until(t *testing.T, want int, ask func() int) {
 const slowPost = "POST / HTTP/1.1\r\nHost: app\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
 
 func TestAFullServerLetsSlowBodiesGiveWay(t *testing.T) {
-	reading := make(chan struct{}, 16)
-	e := start(t, web.Options{MaxRequests: 2, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > 0 {
-			reading <- struct{}{}
+	synctest.Test(t, func(t *testing.T) {
+		e := startInBubble(t, web.Options{MaxRequests: 2, Handler: http.HandlerFunc(echo)})
+		answers := make(chan string, 2)
+		for range 2 {
+			w := e.dial(t)
+			w.send(slowPost)
+			go func() {
+				text, _ := io.ReadAll(w.r)
+				answers <- string(text)
+			}()
+			synctest.Wait() // its body is being read
 		}
-		echo(w, r)
-	})})
-	said := make(chan string, 2)
-	began := time.Now()
-	for range 2 {
-		w := e.dial(t)
-		w.send(slowPost)
-		go func() {
-			text, _ := io.ReadAll(w.r)
-			said <- string(text)
-		}()
-		<-reading
-	}
-	resp, _ := e.ask(t, "POST", "/")
-	if time.Since(began) < time.Second && resp.StatusCode != 503 {
-		t.Errorf("within a second somebody gave way: have %s", resp.Status)
-	}
-	e.until(t, 415, func() int { resp, _ := e.ask(t, "POST", "/"); return resp.StatusCode })
-	if text := <-said; !strings.HasPrefix(text, "HTTP/1.1 408 ") || !strings.Contains(text, "too slowly for a server that is full") {
-		t.Errorf("have %q", text)
-	}
+		time.Sleep(time.Second - time.Nanosecond)
+		if resp, _ := e.ask(t, "POST", "/"); resp.StatusCode != 503 {
+			t.Errorf("within a second a body gave way: have %s", resp.Status)
+		}
+		time.Sleep(time.Nanosecond)
+		if resp, _ := e.ask(t, "POST", "/"); resp.StatusCode != 415 {
+			t.Errorf("after a second no body gave way: have %s", resp.Status)
+		}
+		if text := <-answers; !strings.HasPrefix(text, "HTTP/1.1 408 ") || !strings.Contains(text, "too slowly for a server that is full") {
+			t.Errorf("have %q", text)
+		}
+	})
 }
 
 func TestAllBodiesTogetherAreBounded(t *testing.T) {

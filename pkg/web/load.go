@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// slowBody is how long a body may take before its request gives way when all places are taken. Decent clients send
-// theirs within a round trip or two.
+// slowBody is how long a body may take while the server is full; a request with a slower one gives its place up. Decent
+// clients send a body within a round trip or two.
 const slowBody = time.Second
 
-// retryAfter is what a client that was turned away is told, in seconds: a burst is over by then.
+// retryAfter is the Retry-After, in seconds, for a client that was turned away: a burst is over by then.
 const retryAfter = "1"
 
 var (
@@ -21,9 +21,9 @@ var (
 )
 
 // load bounds what all requests together hold: how many are in flight, and how many bytes of their bodies have been
-// read. A byte counts from the moment it is read until its request ends; a Content-Length counts for nothing, since it
-// may be a lie. When a bound is reached the new request gets 503. But first, whoever has been sending his body for
-// longest must give way, if that is longer than slowBody: so slow clients can't keep the places from others.
+// read. A byte counts from the moment it is read until its request ends. A Content-Length doesn't count, since it may be
+// a lie. When a bound is reached, the request whose body has taken longest is ended, if that is longer than slowBody: so
+// slow clients can't keep the places from others. If there is no such request, the new one gets 503.
 type load struct {
 	maxRequests int
 	maxBytes    int64
@@ -34,7 +34,7 @@ type load struct {
 	bodies   map[*body]struct{}
 }
 
-// body is one request's, while it is being read.
+// body is the body of one request, while it is being read.
 type body struct {
 	io.ReadCloser
 	load    *load
@@ -42,11 +42,11 @@ type body struct {
 	began   time.Time // zero: nobody has read yet
 	bytes   int64     // read
 	waiting bool      // somebody waits in Read
-	gave    bool      // it gave way
-	over    bool      // there was no room for what it read: bytes are missing from here on
+	gave    bool      // its request gave its place up
+	over    bool      // there was no room for what was read: the bytes from here on are missing
 }
 
-// shed is the stage for what all clients together may do.
+// shed is the stage that bounds all clients together.
 func shed(next http.Handler, s *site) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if probe(r) {
@@ -96,7 +96,7 @@ func (l *load) leave(b *body) {
 	}
 }
 
-// makeRoom ends the reading of the slowest body. Whoever reads it wakes up with an error.
+// makeRoom ends the reading of the slowest body, if there is a slow one. Its Read returns an error.
 func (l *load) makeRoom() {
 	var slowest *body
 	for b := range l.bodies {
@@ -109,7 +109,7 @@ func (l *load) makeRoom() {
 	}
 	slowest.gave = true
 	l.requests--
-	// While waiting is true its request can't end, so that this hits no other request on the same connection.
+	// While waiting is true its request can't end, so this can't hit the next request on the same connection.
 	_ = slowest.conn.SetReadDeadline(time.Unix(1, 0))
 }
 

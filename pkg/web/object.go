@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	// maxDepth bounds the nesting of objects and arrays, the outermost counted. Real events have under ten levels;
-	// consumers that recurse fail at some unknown number.
+	// maxDepth bounds the nesting of objects and arrays, with the outermost. Real events have under ten levels; consumers
+	// that recurse fail at some unknown depth.
 	maxDepth = 64
 	// maxQuoted bounds what an error repeats of the input, in bytes.
 	maxQuoted = 64
 )
 
-// CheckObject returns nil if b is exactly one JSON object with nothing but white space around it, and strict in what
-// parsers disagree about (RFC 7493, I-JSON): UTF-8 without lone surrogates, no name twice in an object, nesting up to
-// 64. Numbers are checked for their grammar only, since consumers differ in range. The error says what is wrong and
-// at which byte, counted from zero, and repeats at most 64 bytes of the input.
+// CheckObject returns nil if b is exactly one JSON object, with nothing but white space around it. It is strict where
+// parsers disagree (RFC 7493, I-JSON): UTF-8 without lone surrogates, no name twice in an object, nesting up to 64. It
+// checks the grammar of numbers but not their range, since consumers differ there. The error says what is wrong and at
+// which byte, counted from zero, and repeats at most 64 bytes of the input.
 func CheckObject(b []byte) error {
 	if at := tooDeep(b); at >= 0 {
 		return fmt.Errorf("json: nested deeper than %d at byte %d", maxDepth, at)
@@ -60,7 +60,7 @@ func tooDeep(b []byte) int {
 	return -1
 }
 
-// explain reads b once more, slowly, for an error that says where.
+// explain reads b again, slowly, and returns an error that says where it is wrong.
 func explain(b []byte) error {
 	d := jsontext.NewDecoder(bytes.NewBuffer(b))
 	if _, err := d.ReadValue(); err != nil {

@@ -10,7 +10,7 @@ const problemType = "application/problem+json"
 
 // Problem is what went wrong, for programs and for people: RFC 9457, with the request id and a hint as extensions.
 type Problem struct {
-	Type      string `json:"type,omitempty"`       // a URI of the kind of problem; empty means about:blank, the status says all
+	Type      string `json:"type,omitempty"`       // a URI of the kind of problem; empty means about:blank: see the status
 	Title     string `json:"title"`                // the kind in words; empty becomes the status's text
 	Status    int    `json:"status"`               // the HTTP status
 	Detail    string `json:"detail,omitempty"`     // this occurrence, in words that help its client
@@ -35,8 +35,8 @@ func (p *Problem) title() string {
 }
 
 // Write answers r with the problem: as JSON, or as a page if the request prefers text/html to JSON, as browsers do.
-// Title, instance and request id are filled in where they are empty. Headers that the handler had set for a better
-// answer (length, encoding, ETag) are taken back; Allow and Retry-After stay.
+// Title, instance and request id are filled in where they are empty. Headers that the handler had set for a successful
+// answer (length, encoding, ETag) are removed; Allow and Retry-After stay.
 func (p *Problem) Write(w http.ResponseWriter, r *http.Request) {
 	filled := *p
 	filled.Title = p.title()
@@ -72,8 +72,8 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, status int, detail str
 	(&Problem{Status: status, Detail: detail}).Write(w, r)
 }
 
-// WriteJSON answers r with v as JSON and a newline. A v that JSON can't carry is a bug: WriteJSON panics, before
-// anything is sent, and the server makes a 500 of it. That the client is gone is no error here.
+// WriteJSON answers r with v as JSON and a newline. If v can't be encoded, which is a bug, WriteJSON panics before
+// anything is sent, and the server answers 500. It ignores a client that is gone.
 func WriteJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
 	text, err := json.Marshal(v)
 	if err != nil {

@@ -13,27 +13,28 @@ import (
 )
 
 const (
-	// maxClients is how many clients, times the routes that each uses, one generation remembers; there are two, at about
-	// 250 bytes each. Who uses more addresses than that is no matter for a limit per client.
+	// maxClients is how many buckets one generation remembers: one per client and route. There are two generations, and a
+	// bucket is about 250 bytes. A limit per client is no help against a client with more addresses than that.
 	maxClients = 16 << 10
 	// minGeneration keeps the generations from being changed all the time when buckets fill fast.
 	minGeneration = 10 * time.Second
 	// maxHeaderFields is Apache's standard; browsers send about fifteen.
 	maxHeaderFields = 100
-	// refusalPatience is how long the rest of a refused body may take, so that a decent client keeps its connection.
+	// refusalPatience is how long the server reads on when it has refused a body: a decent client keeps its connection.
 	refusalPatience = 250 * time.Millisecond
 )
 
-// visitor is who has a bucket of his own.
+// visitor is what has a bucket of its own: a client on a route.
 type visitor struct {
 	client netip.Addr
 	route  string
 }
 
-// limits are the token buckets of the clients. A bucket is remembered at least until its generation has ended and
-// another one after it. A generation ends when it is older than a bucket needs to fill: what is forgotten was full, and
-// a new one is the same; or when it has maxClients, so that no flood of addresses fills the memory: then a client that
-// has been silent since may begin anew. It is right to be generous there: load protects the server itself.
+// limits are the token buckets of the clients. Buckets are kept in two generations; when the young one ends it becomes
+// the old one, and the buckets of the old one that were not used since are forgotten. The young generation ends
+//   - when it is older than a bucket needs to fill: a forgotten bucket was full, and a new one is the same;
+//   - when it has maxClients buckets, so that a flood of addresses doesn't fill the memory. Then a client that was silent
+//     since gets a full bucket. That is no harm: load protects the server itself.
 type limits struct {
 	rate       float64
 	burst      int
@@ -76,10 +77,10 @@ func (l *limits) bucket(v visitor, now time.Time) *rate.Limiter {
 	return b
 }
 
-// take takes a token from b, if there is one, and says in the answer's headers how the client stands. They are those of
+// allow removes a token from b, if there is one, and returns whether there was. It sets the answer's headers of
 // draft-ietf-httpapi-ratelimit-headers-10: q tokens fit into the bucket, which fills within w seconds; r are left, and
 // in t seconds it is full.
-func (l *limits) take(h http.Header, b *rate.Limiter, now time.Time) bool {
+func (l *limits) allow(h http.Header, b *rate.Limiter, now time.Time) bool {
 	ok := b.AllowN(now, 1)
 	left := b.TokensAt(now)
 	var room [48]byte
@@ -100,11 +101,12 @@ func (l *limits) problem() *Problem {
 		Hint: "wait as long as Retry-After says, or send fewer requests with more in each"}
 }
 
-// limited is the stage for what one client may do: with the number of its header's fields, and its rate.
+// limited is the stage that bounds one client: the number of its header fields, and its rate.
 func limited(next http.Handler, s *site) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if countFields(r.Header) > maxHeaderFields {
-			refuse(w, r, &Problem{Status: http.StatusRequestHeaderFieldsTooLarge, Detail: fmt.Sprintf("the header has more than %d fields", maxHeaderFields)})
+			refuse(w, r, &Problem{Status: http.StatusRequestHeaderFieldsTooLarge,
+				Detail: fmt.Sprintf("the header has more than %d fields", maxHeaderFields)})
 			return
 		}
 		if s.limits == nil || probe(r) {
@@ -112,7 +114,7 @@ func limited(next http.Handler, s *site) http.Handler {
 			return
 		}
 		x := exchangeOf(r.Context())
-		if !s.limits.take(w.Header(), s.limits.bucket(visitor{home(x.client), s.routeOf(r)}, x.began), x.began) {
+		if !s.limits.allow(w.Header(), s.limits.bucket(visitor{home(x.client), s.routeOf(r)}, x.began), x.began) {
 			refuse(w, r, s.limits.problem())
 			return
 		}
@@ -127,8 +129,8 @@ func countFields(h http.Header) (n int) {
 	return n
 }
 
-// refuse answers a request whose body has not been read. net/http reads on behind the answer, and in front of it, so
-// that the connection can be used again: not for long.
+// refuse answers a request whose body has not been read. net/http reads the rest of the body, so that the connection can
+// be used again; the deadline bounds that.
 func refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
 	if r.ContentLength != 0 {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusalPatience))
@@ -136,8 +138,8 @@ func refuse(w http.ResponseWriter, r *http.Request, p *Problem) {
 	p.Write(w, r)
 }
 
-// probe tells whether r asks how the server is. Such a request is neither limited nor shed: whoever decides about a
-// restart must get an answer when everything else doesn't.
+// probe returns whether r asks how the server is. Such a request is neither limited nor shed: a supervisor that decides
+// about a restart needs an answer even when the server is full.
 func probe(r *http.Request) bool {
 	switch r.URL.Path {
 	case "/healthz", "/readyz", "/version":

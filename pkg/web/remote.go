@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// maxHops bounds how many elements of X-Forwarded-For are looked at: nobody has more proxies of his own in a row.
+// maxHops bounds how many elements of X-Forwarded-For are read: nobody has more proxies of their own in a row.
 const maxHops = 16
 
-// clientOf returns who asks: the peer, or whom the trusted proxies in front name in X-Forwarded-For. Without an IP address
-// (a unix socket) it is the zero Addr.
+// clientOf returns the client's address: the peer's, or the one that trusted proxies name in X-Forwarded-For. For a peer
+// without an IP address (a unix socket) it is the zero Addr.
 func clientOf(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -23,8 +23,8 @@ func clientOf(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	return forwarded(r.Header["X-Forwarded-For"], addr, trusted)
 }
 
-// forwarded walks the list from its end, where the nearest proxy wrote, as long as who wrote is trusted. What stands
-// before that may be the client's invention. It stops at what is no address.
+// forwarded reads the list from its end, where the nearest proxy wrote, as long as the writer of an element is trusted:
+// the client may have invented the elements before that. It stops at an element that is no address.
 func forwarded(list []string, peer netip.Addr, trusted []netip.Prefix) netip.Addr {
 	addr := peer
 	hops := 0
@@ -68,10 +68,10 @@ func contains(list []netip.Prefix, addr netip.Addr) bool {
 	return false
 }
 
-// homeBits is the part of an IPv6 address that stands for one customer: within a /64 everybody picks addresses at will.
+// homeBits is the part of an IPv6 address that stands for one customer: within a /64 a client picks addresses at will.
 const homeBits = 64
 
-// home returns what one client can't easily change of its address.
+// home returns the part of an address that a client can't easily change.
 func home(addr netip.Addr) netip.Addr {
 	if !addr.Is6() {
 		return addr

@@ -18,12 +18,12 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// certEvery is how often a handshake looks whether the certificate's files have changed. They change every few weeks;
-// the look costs two system calls.
+// certEvery is how often a handshake checks whether the certificate's files have changed. They change every few weeks; a
+// check costs two system calls.
 const certEvery = 2 * time.Second
 
-// certificate is a pair of files and what was read from them last. When they change it is read anew, by the next handshake.
-// What can't be read then is told once, and the old pair stays.
+// certificate is a pair of files and the certificate in them. When the files have changed, the next handshake reads them
+// again. If they can't be read, that is logged once and the old certificate stays.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -31,10 +31,10 @@ type certificate struct {
 
 	mu      sync.Mutex
 	checked time.Time
-	seen    [2]fs.FileInfo // of the last try; nil: not there
+	seen    [2]fs.FileInfo // the files at the last check; nil: missing
 }
 
-// newCertificate reads the pair; nil means that there shall be no TLS. Its errors name the setting.
+// newCertificate reads the files. It returns nil if none are set: no TLS. Its errors name the setting.
 func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	const hint = "set WEB_TLS_CERT_FILE and WEB_TLS_KEY_FILE to a certificate chain and its private key, both as PEM, or leave both empty"
 	switch {
@@ -53,7 +53,7 @@ func newCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, e
 	return c, nil
 }
 
-// get is tls.Config.GetCertificate. One handshake at a time looks at the files; the others don't wait for it.
+// get is tls.Config.GetCertificate. One handshake at a time checks the files; the others don't wait for it.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.mu.TryLock() {
 		c.refresh()
@@ -71,7 +71,7 @@ func (c *certificate) refresh() {
 	if same(now[0], c.seen[0]) && same(now[1], c.seen[1]) {
 		return
 	}
-	c.seen = now // before reading: a change in between is seen by the next look
+	c.seen = now // before reading: the next check sees a change in between
 	if err := c.read(); err != nil {
 		c.log.Warn("the new certificate can't be used, the old one stays", "error", err, "expires", c.pair.Load().Leaf.NotAfter)
 		return
@@ -120,7 +120,7 @@ func (s *Server) Certificate() *x509.Certificate {
 	return s.cert.pair.Load().Leaf
 }
 
-// errorLog takes what net/http has to say. That somebody's handshake failed is daily life on an open port.
+// errorLog logs net/http's own messages. A failed handshake is ordinary on an open port, so it is logged at debug.
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Write(b []byte) (int, error) {

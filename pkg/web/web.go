@@ -1,9 +1,12 @@
 // Package web is the edge towards the network: an HTTP server that stays up whatever its clients do.
 //
-// It promises bounds (header and body time, header size, connections, requests in flight, bytes of their bodies, each
-// client's rate), a request id and a log line for each request, problem documents (RFC 9457) for whatever goes wrong,
-// or a page for who prefers HTML, and an orderly end: who is being served is served to the end, within a limit. A panic
-// in a handler is that request's misfortune, never the process's.
+// It promises:
+//   - bounds: for the time of header and body, header size, connections, requests in flight, bytes of their bodies, and
+//     each client's rate
+//   - a request id and a log line for each request
+//   - a problem document (RFC 9457) for whatever goes wrong, or a page for a client that prefers HTML
+//   - an orderly end: requests in flight are answered, within a limit
+//   - a panic in a handler ends that request, never the process
 //
 // Each request passes these stages, outermost first:
 //
@@ -16,15 +19,15 @@
 //	   │         └ one line when it is over, however it ends
 //	   └ who asks, and X-Trace-ID or X-Request-ID or a new id; in the context, and on the answer
 //
-// A client over its rate is told so even when the server is full, and what is shed is not given back to its rate.
+// A client over its rate gets a 429 even when the server is full, and a request that is shed counts in its rate.
 // /healthz, /readyz and /version are neither limited nor shed.
 //
 // Options.Trace stands between identify and log.
 //
-// A request that is not HTTP enough to have an id (400, 431, 501, 505) is answered by net/http itself.
+// net/http itself answers a request that it cannot parse (400, 431, 501, 505); such a request has no id.
 //
 // X-Forwarded-For counts only when a trusted proxy sent it. HTTP/2 is spoken only with TLS. There is no CORS: no other
-// site's script reads an answer. What calls out is Client.
+// site's script reads an answer. Client is for calls to other servers.
 package web
 
 import (
@@ -47,22 +50,22 @@ import (
 
 // The defaults of Options, each a bound on what one client can hold.
 const (
-	// A header is one packet or a few; who needs longer is broken or hostile.
+	// A header is one packet or a few; a client that needs longer is broken or hostile.
 	DefaultReadHeaderTimeout = 5 * time.Second
 	// A megabyte in 30 s is 280 kbit/s, a bad mobile line.
 	DefaultReadTimeout = 30 * time.Second
 	// The reading, a slow handler and the writing back, together.
 	DefaultWriteTimeout = 60 * time.Second
-	// Longer than the 60 s for which most load balancers keep a connection, so that they close it and not we,
-	// at a moment when a request may be on its way.
+	// Longer than the 60 s for which most load balancers keep a connection: they close it first. If we did, a request
+	// might be on its way just then.
 	DefaultIdleTimeout = 75 * time.Second
 	// Room for long cookies and tokens; four times what nginx allows for one line. net/http adds 4 KiB of its own.
 	DefaultMaxHeaderBytes = 32 << 10
-	// With a goroutine and its buffers each costs about 20 KiB at rest, so that all of them are 20 MiB.
+	// With a goroutine and buffers a connection at rest costs about 20 KiB, and all of them 20 MiB.
 	DefaultMaxConns = 1024
-	// Half of the connections, so that there is always one left on which to say that the server is full.
+	// Half of the connections, so that there is always one left for the answer that the server is full.
 	DefaultMaxRequests = 512
-	// While a body grows its buffer holds up to three times its bytes: this is 192 MiB, which fits into a container of 512.
+	// While a body grows, its buffer holds up to three times its bytes. That is 192 MiB, for a container of 512 MiB.
 	DefaultMaxBodyBytes = 64 << 20
 	// A third of the 30 s that a shutdown has, since queue and telemetry come after the edge.
 	DefaultDrainTimeout = 10 * time.Second
@@ -70,15 +73,15 @@ const (
 
 const (
 	// A connection that was accepted just before the end may have its request on the way; a round trip through a
-	// continent is 100 ms. Who stays silent longer is closed.
+	// continent is 100 ms. A connection that stays silent for longer is closed.
 	silentGrace = 250 * time.Millisecond
 	// A connection that has been idle for so long is closed at once; one that was in use a moment ago will be used again.
 	idleLong = time.Second
-	// Once its connection is cut a handler's context is cancelled and its reads and writes fail: what runs a second
-	// later will not end.
+	// Once a connection is cut its handler's context is cancelled, and the handler's reads and writes fail. A handler
+	// that still runs a second later will not end.
 	cutGrace = time.Second
-	// What one HTTP/2 connection may hold: requests at once, as RFC 9113 recommends, and bytes of their bodies that nobody has
-	// read yet, the least that the protocol allows, times two for more than one request.
+	// The bounds of one HTTP/2 connection: the requests at once, as RFC 9113 recommends, and the bytes of bodies that
+	// no handler has read yet. A stream gets the least that the protocol allows, the connection twice that.
 	maxStreams    = 100
 	streamBuffer  = 64 << 10
 	streamsBuffer = 2 * streamBuffer
@@ -94,14 +97,14 @@ type Options struct {
 	// Nil: no line has it.
 	WithAttrs func(context.Context, ...slog.Attr) context.Context
 	// Trace is put around the stages from the log on: it knows the request's id, its context is the log line's, and
-	// AnswerOf tells it afterwards how the request was answered. Nil: nothing.
+	// AnswerOf returns afterwards how the request was answered. Nil: nothing.
 	Trace func(http.Handler) http.Handler
-	// Report is told of each panic in a handler, after it was logged. It must not block. Nil: nobody is told.
+	// Report is called with each panic in a handler, after it was logged. It must not block. Nil: it is only logged.
 	Report func(context.Context, *fault.Error)
-	// Feedback is given what people write into the form of the page for a 500, which comes to POST /feedback. It must
-	// not block. Nil: there is no form.
+	// Feedback is called with what people write into the form of the page for a 500; the form posts to /feedback. It
+	// must not block. Nil: there is no form.
 	Feedback func(context.Context, Feedback)
-	// Level says at which level the end of a request is logged. Nil: INFO, failures (5xx) WARN, and /healthz and
+	// Level returns the level at which the end of a request is logged. Nil: INFO, failures (5xx) WARN, and /healthz and
 	// /readyz DEBUG, where a 503 is an answer and no failure.
 	Level func(r *http.Request, status int) slog.Level
 
@@ -113,11 +116,11 @@ type Options struct {
 	MaxHeaderBytes    int
 	MaxConns          int   // too large and a flood fills the memory; too small and clients get 503
 	MaxRequests       int   // in flight; more get 503
-	MaxBodyBytes      int64 // of all bodies in flight, read so far; who needs more gets 503
+	MaxBodyBytes      int64 // of all bodies in flight, read so far; a request that needs more gets 503
 
 	Rate  float64 // requests a second for each client and route; 0: no limit
 	Burst int     // requests that may come at once after a pause; at least 1
-	// TrustedProxies are the networks whose X-Forwarded-For is believed. Nil: nobody's, and the client is the peer.
+	// TrustedProxies are the networks whose X-Forwarded-For is trusted. Nil: none is, and the client is the peer.
 	TrustedProxies []netip.Prefix
 
 	TLSCertFile, TLSKeyFile string // PEM; both or none. They are read anew when they change
@@ -131,7 +134,7 @@ type Server struct {
 	drain time.Duration
 	cert  *certificate // nil: no TLS
 
-	draining atomic.Bool // answers are the last ones of their connections
+	draining atomic.Bool // each answer is the last one of its connection
 }
 
 // Listen binds Options.Addr at once, so that a wrong or taken address is known before anything else starts. Such an
@@ -166,10 +169,11 @@ func (s *Server) speakTLS(cert *certificate) {
 	s.conns.tls = true
 	s.http.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cert.get}
 	s.http.Protocols.SetHTTP2(true)
-	s.http.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: streamsBuffer, MaxReceiveBufferPerStream: streamBuffer}
+	s.http.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxStreams,
+		MaxReceiveBufferPerConnection: streamsBuffer, MaxReceiveBufferPerStream: streamBuffer}
 }
 
-// refusal says in plain words why addr can't be had.
+// refusal returns an error that says in plain words why addr can't be used.
 func refusal(addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -186,8 +190,8 @@ func refusal(addr string, err error) error {
 		fmt.Errorf("web: listen: WEB_ADDR %q can't be used: %w", addr, err))
 }
 
-// New returns a server for a listener that is already bound, which the server closes. It speaks no TLS; Options.Addr and the files are
-// not used.
+// New returns a server for a listener that is already bound; the server closes it. The server speaks no TLS, and does
+// not use Options.Addr and the files.
 func New(l net.Listener, o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -228,8 +232,8 @@ func (s *Server) Addr() net.Addr { return s.conns.Addr() }
 // Handlers run in a context that has ctx's values but outlives it until their own connection ends.
 func (s *Server) Serve(ctx context.Context) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
-	// A Worker belongs to one goroutine. Each connection gets one of the same name, so that log lines still say whose
-	// they are, but nobody mistakes a handler's waiting for this goroutine's.
+	// A Worker belongs to one goroutine. Each connection gets one of its own with the same name: log lines carry the
+	// name, and a handler that waits is not taken for this goroutine.
 	self := worker.FromContext(ctx)
 	s.http.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 		return worker.NewContext(ctx, worker.New(self.Name()))
@@ -252,19 +256,20 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("web: serve %s: %w", s.Addr(), err)
 	case <-ctx.Done():
 	}
-	// Not http.Server.Shutdown or SetKeepAlivesEnabled: they close idle connections at once, though the next request may be
-	// on its way, wait five seconds for the silent ones, and poll.
+	// Not http.Server.Shutdown or SetKeepAlivesEnabled: they close idle connections at once, although the next request
+	// may be on its way, they wait five seconds for silent connections, and they poll.
 	s.draining.Store(true)
 	_ = s.conns.Close()
 	<-failed
 	return s.finish()
 }
 
-// HangUp makes every answer from now on the last one of its connection, which tells clients and proxies to look for
-// another server. New connections are still taken. It is for the time between a readiness that says no and Serve's end.
+// HangUp makes every answer from now on the last one of its connection, so that clients and proxies look for another
+// server. New connections are still accepted. It is for the time between the end of readiness and the end of Serve.
 func (s *Server) HangUp() { s.draining.Store(true) }
 
-// finish waits for the connections that are left, with less patience at each step.
+// finish waits for the connections that are left: first for all but the long idle ones, then for those with a request,
+// and cuts off the rest.
 func (s *Server) finish() error {
 	gone := s.conns.gone()
 	s.conns.closeWaiting(idleLong)
@@ -284,7 +289,7 @@ func (s *Server) finish() error {
 		Err: fmt.Errorf("%d handlers still run %v after their connections were cut", s.conns.count(), cutGrace)}
 }
 
-// within reports whether done is closed before the time is over.
+// within waits until done is closed, for d at most, and returns whether it was.
 func within(d time.Duration, done <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -3,12 +3,12 @@ package web_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"example.com/base-app/pkg/fault"
@@ -153,12 +153,13 @@ const getHold, getPlain = "GET /hold HTTP/1.1\r\nHost: app\r\n\r\n", "GET / HTTP
 
 func TestWhenAllPlacesAreTaken(t *testing.T) {
 	t.Run("the one that waits longest gives way", func(t *testing.T) {
-		once(t, func() error { // a client may have its answer before the server knows that it waits again
-			e := start(t, web.Options{Handler: http.HandlerFunc(ok), MaxConns: 2})
+		synctest.Test(t, func(t *testing.T) {
+			e := startInBubble(t, web.Options{Handler: http.HandlerFunc(ok), MaxConns: 2})
 			idle, silent := e.dial(t), e.dial(t)
 			idle.send(getPlain)
 			idle.answer()
 			for range 2 {
+				synctest.Wait() // a client may have its answer before the server knows that it waits again
 				another := e.dial(t)
 				another.send(getPlain)
 				if resp, _ := another.answer(); resp.StatusCode != http.StatusOK {
@@ -167,11 +168,10 @@ func TestWhenAllPlacesAreTaken(t *testing.T) {
 			}
 			for _, w := range []*wire{silent, idle} {
 				_ = w.SetReadDeadline(time.Now().Add(time.Second))
-				if _, err := w.r.ReadByte(); errors.Is(err, os.ErrDeadlineExceeded) {
-					return err
+				if _, err := w.r.ReadByte(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("want the connection closed, have %v", err)
 				}
 			}
-			return nil
 		})
 	})
 	h := newHold()
@@ -233,24 +233,26 @@ func TestAtTheEndRequestsInFlightFinishAndNobodyElseIsLetIn(t *testing.T) {
 }
 
 func TestAtTheEndARequestOnAnAcceptedConnectionIsStillAnswered(t *testing.T) {
-	once(t, func() error {
+	synctest.Test(t, func(t *testing.T) {
 		h := newHold()
-		e := start(t, web.Options{Handler: h})
-		late, held := e.dial(t), e.dial(t) // accepted in this order, so both are when the second is served
-		late.send("GET / HTTP/1.1\r\n")    // its request is on the way
+		e := startInBubble(t, web.Options{Handler: h})
+		late, held := e.dial(t), e.dial(t)
+		late.send("GET / HTTP/1.1\r\n") // its request is on the way
 		held.send(getHold)
 		<-h.arrived
 		e.stop()
+		synctest.Wait() // the end has begun
 		late.send("Host: app\r\n\r\n")
-		resp, _, err := late.read()
-		if err == nil && resp.StatusCode != http.StatusOK {
+		if resp, _ := late.answer(); resp.StatusCode != http.StatusOK {
 			t.Errorf("have %s", resp.Status)
 		}
 		close(h.letGo)
+		if resp, _ := held.answer(); resp.StatusCode != http.StatusOK {
+			t.Errorf("have %s", resp.Status)
+		}
 		if err := e.ended(t); err != nil {
 			t.Error(err)
 		}
-		return err
 	})
 }
 
@@ -258,24 +260,22 @@ func TestAtTheEndARequestOnAnAcceptedConnectionIsStillAnswered(t *testing.T) {
 func TestAtTheEndAConnectionInUseGetsItsNextAnswer(t *testing.T) {
 	silent := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}) // net/http answers 200 for it
 	for name, handler := range map[string]http.Handler{"one that answers": http.HandlerFunc(ok), "one that says nothing": silent} {
-		once(t, func() error {
-			e := start(t, web.Options{Handler: handler})
-			used := e.dial(t)
-			used.send(getPlain)
-			used.answer()
-			e.stop()
-			for c, err := net.Dial("tcp", e.addr); err == nil; c, err = net.Dial("tcp", e.addr) { // until the end has begun
-				_ = c.Close()
-			}
-			used.send(getPlain)
-			resp, _, err := used.read()
-			if err == nil && (resp.StatusCode != http.StatusOK || !resp.Close) {
-				t.Errorf("%s: have %s, close %v", name, resp.Status, resp.Close)
-			}
-			if err := e.ended(t); err != nil {
-				t.Error(err)
-			}
-			return err
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := startInBubble(t, web.Options{Handler: handler})
+				used := e.dial(t)
+				used.send(getPlain)
+				used.answer()
+				e.stop()
+				synctest.Wait() // the end has begun
+				used.send(getPlain)
+				if resp, _ := used.answer(); resp.StatusCode != http.StatusOK || !resp.Close {
+					t.Errorf("have %s, close %v", resp.Status, resp.Close)
+				}
+				if err := e.ended(t); err != nil {
+					t.Error(err)
+				}
+			})
 		})
 	}
 }
@@ -311,17 +311,16 @@ func TestAServerThatHangsUpStillTakesNewConnections(t *testing.T) {
 }
 
 func TestAtTheEndAServerWithoutConnectionsIsGoneAtOnce(t *testing.T) {
-	once(t, func() error {
-		e := start(t, web.Options{Handler: http.HandlerFunc(ok)})
+	synctest.Test(t, func(t *testing.T) {
+		e := startInBubble(t, web.Options{Handler: http.HandlerFunc(ok)})
 		begin := time.Now()
 		e.stop()
 		if err := e.ended(t); err != nil {
 			t.Error(err)
 		}
-		if have := time.Since(begin); have > 100*time.Millisecond { // it takes under a millisecond on a quiet machine
-			return fmt.Errorf("it took %v", have)
+		if have := time.Since(begin); have != 0 {
+			t.Errorf("want no wait, have %v", have)
 		}
-		return nil
 	})
 }
 
@@ -335,28 +334,31 @@ func TestAtTheEndASlowRequestIsCutOffAndAStuckOneIsAnError(t *testing.T) {
 		{"stuck", false, fault.KindUnclean},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			arrived, letGo := make(chan struct{}), make(chan struct{})
-			e := start(t, web.Options{DrainTimeout: 10 * time.Millisecond, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				close(arrived)
-				if c.listens {
-					<-r.Context().Done()
-				} else {
-					<-letGo
+			synctest.Test(t, func(t *testing.T) {
+				arrived, letGo := make(chan struct{}), make(chan struct{})
+				handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					close(arrived)
+					if c.listens {
+						<-r.Context().Done()
+					} else {
+						<-letGo
+					}
+				})
+				e := startInBubble(t, web.Options{DrainTimeout: time.Second, Handler: handler})
+				defer close(letGo)
+				w := e.dial(t)
+				w.send(getPlain)
+				<-arrived
+				e.stop()
+				err := e.ended(t)
+				if have := fault.Of(err); have != c.wantKind {
+					t.Errorf("have %v (%v), want %v", have, err, c.wantKind)
 				}
-			})})
-			defer close(letGo)
-			w := e.dial(t)
-			w.send(getPlain)
-			<-arrived
-			e.stop()
-			err := e.ended(t)
-			if have := fault.Of(err); have != c.wantKind {
-				t.Errorf("have %v (%v), want %v", have, err, c.wantKind)
-			}
-			w.closed()
-			if record := e.logs.find(t, "requests cut off, they took too long to end"); record["count"] != 1.0 {
-				t.Errorf("have %v", record)
-			}
+				w.closed()
+				if record := e.logs.find(t, "requests cut off, they took too long to end"); record["count"] != 1.0 {
+					t.Errorf("have %v", record)
+				}
+			})
 		})
 	}
 }

@@ -1,10 +1,10 @@
-// Package worker is what a running worker knows about itself, carried in its context: its name, a count of
-// its progress, and the place where it waits when it has nothing to do.
+// Package worker keeps in a context what a running worker is called, how often it made progress, and where it waits when
+// it has nothing to do.
 //
-// The nanny installs a Worker in the context of each goroutine that it tracks. Whatever a worker calls on its
-// way (sockets, queue, logs) reads it from there: the logger for the name, a socket to park the worker while it
-// waits for work and to beat for it when work arrives. The nanny compares the counts; nothing here reads a
-// clock, locks or allocates, so that it can stand on the hottest path.
+// The nanny puts a Worker into the context of each goroutine that it tracks. The packages that a worker calls read it
+// from there: the logger reads the name; a socket parks the worker while it waits for work, and beats for it when work
+// arrives. The nanny compares the counts. Nothing here reads a clock, locks or allocates, so that it is cheap enough for
+// the hottest path.
 //
 // A Worker belongs to one goroutine at a time. A nil *Worker is valid and does nothing, so callers never ask
 // whether they run under a nanny.
@@ -33,7 +33,7 @@ func (w *Worker) Name() string {
 	return w.name
 }
 
-// Beat tells that the worker made progress.
+// Beat counts that the worker made progress.
 func (w *Worker) Beat() {
 	if w != nil {
 		w.beats.Add(1)
@@ -48,17 +48,16 @@ func (w *Worker) Beats() uint64 {
 	return w.beats.Load()
 }
 
-// Park tells that the worker begins to wait for something that may rightly take for ever: its next message, room
-// in a full queue, a timer. A parked worker is never stuck. The place ("recv inproc://app-relay") is shown to
-// people; it is a pointer so that a caller on a hot path can keep one and not allocate. Each Park is followed by
-// an Unpark in the same goroutine.
+// Park marks the worker as waiting for something that may take any time: its next message, room in a full queue, a timer.
+// A parked worker is never stuck. The place ("recv inproc://app-relay") is shown to people; it is a pointer, so that a
+// caller on a hot path can keep one and not allocate. Each Park is followed by an Unpark in the same goroutine.
 func (w *Worker) Park(place *string) {
 	if w != nil {
 		w.parked.Store(place)
 	}
 }
 
-// Unpark tells that the wait is over. It counts as progress.
+// Unpark marks the worker as busy again. It counts as progress.
 func (w *Worker) Unpark() {
 	if w != nil {
 		w.parked.Store(nil)
@@ -66,7 +65,7 @@ func (w *Worker) Unpark() {
 	}
 }
 
-// Parked returns where the worker waits, and whether it does.
+// Parked returns where the worker waits, and whether it waits.
 func (w *Worker) Parked() (place string, parked bool) {
 	if w == nil {
 		return "", false

@@ -2,16 +2,16 @@ package zmq
 
 import "encoding/binary"
 
-// A batch is messages in a row, each behind its length as a uvarint. Both kinds of endpoint gather messages so; on
-// inproc the batch itself is the frame, on the others each of its messages becomes one.
+// A batch is a sequence of messages, each after its length as a uvarint. All endpoints gather messages in batches. On
+// inproc the batch is one frame; on the others each message is one.
 
 // appendMessage adds msg to the batch.
 func appendMessage(batch, msg []byte) []byte {
 	return append(binary.AppendUvarint(batch, uint64(len(msg))), msg...)
 }
 
-// nextMessage cuts the first message off a batch. The message can't grow into the next one. ok is false when the
-// batch is not one.
+// nextMessage returns the first message of a batch and the rest. Its capacity ends where the message does, so that append
+// can't overwrite the next one. ok is false if the batch is malformed.
 func nextMessage(batch []byte) (msg, rest []byte, ok bool) {
 	size, n := binary.Uvarint(batch)
 	if n <= 0 || size > uint64(len(batch)-n) {

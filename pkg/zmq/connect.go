@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// A peer that restarts is back within this or a few of it; trying costs some microseconds.
+	// A peer that restarts is back within a few of these; a try costs some microseconds.
 	minRetry = 10 * time.Millisecond
-	// What a peer that was away for long waits at most, once it is back.
+	// When a peer is back after a long absence, it waits for at most this.
 	maxRetry = time.Second
 )
 
-// Bind makes the socket the end that others connect to. On ipc a dead socket file is replaced, a live one is an error;
-// the new file is 0600 from its first moment and goes away with Close. On tcp the address must be loopback, port 0
-// takes a free one (see Endpoint). On inproc the name must be free in this Context.
+// Bind makes the socket the end that others connect to. On ipc a dead socket file is replaced, and a live one is an error;
+// the new file is 0600 from its first moment, and Close removes it. On tcp the address must be loopback; port 0 chooses a
+// free one (see Endpoint). On inproc the name must be free in this Context.
 //
-// It hardly blocks (ctx bounds it). A socket has one Bind or Connect; after an error it may try again. What the
-// surroundings refuse (port in use, no such folder) is of fault.KindConfig, with a hint.
+// It hardly blocks, and ctx bounds it. A socket has one Bind or Connect; after an error it may be tried again. If the
+// surroundings are wrong (port in use, no such folder) the error is of fault.KindConfig, with a hint.
 func (s *Socket) Bind(ctx context.Context, endpoint string) error {
 	a, err := s.claim(ctx, endpoint)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Socket) Bind(ctx context.Context, endpoint string) error {
 	return nil
 }
 
-// claim takes the socket's one endpoint.
+// claim sets the socket's endpoint; a socket has one.
 func (s *Socket) claim(ctx context.Context, endpoint string) (address, error) {
 	a, err := parse(endpoint)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *Socket) claim(ctx context.Context, endpoint string) (address, error) {
 	return a, nil
 }
 
-// name notes where the socket's messages go. The lock is held.
+// name sets the endpoint, and the names that are made of it. The lock is held.
 func (s *Socket) name(a address) {
 	s.batched = a.scheme == "inproc"
 	s.endpoint = a.String()
@@ -97,14 +97,14 @@ func (s *Socket) listen(ctx context.Context, a address) error {
 	return nil
 }
 
-// accept serves whoever connects, each in a goroutine of its own, so that nobody waits for a silent one.
+// accept serves each connection in a goroutine of its own, so that no peer waits for a silent one.
 func (s *Socket) accept(l net.Listener) {
 	for {
 		nc, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // no file descriptors left, most likely: it passes
+		if err != nil { // most likely no file descriptor is free, which passes
 			s.log(slog.LevelWarn, "cannot accept a connection", "error", err)
 			if !pause(s.life, maxRetry) {
 				return
@@ -146,11 +146,13 @@ func (s *Socket) unlisten() {
 	}
 }
 
-// Connect makes the socket the end that goes to a bound one. It blocks, with the owner parked, until the first
-// connection is ready; nobody has to be bound yet. It ends with ctx (its cause, and ErrNoPeer), Close (ErrClosed), Term
-// (ErrTerminated), or because the bound inproc socket is no partner (ErrSecondPeer, or the same type). After an error
-// it may be tried again. From then on the socket reconnects by itself: within the process as soon as the name is bound
-// again, else with a backoff from 10 ms to 1 s. A socket has one Bind or Connect.
+// Connect makes the socket the end that connects to a bound one. It blocks, with the owner parked, until the first
+// connection is ready; the other end may be bound later. It returns an error when ctx ends (its cause, and ErrNoPeer),
+// after Close (ErrClosed) and Term (ErrTerminated), and if the bound inproc socket does not fit (ErrSecondPeer, or the
+// same type). After an error it may be tried again.
+//
+// Once connected, the socket reconnects by itself: within the process as soon as the name is bound again, otherwise with
+// a backoff from 10 ms to 1 s. A socket has one Bind or Connect.
 func (s *Socket) Connect(ctx context.Context, endpoint string) error {
 	a, err := s.claim(ctx, endpoint)
 	if err != nil {
@@ -198,11 +200,11 @@ func (s *Socket) count(n int) {
 type dialing struct {
 	s     *Socket
 	a     address
-	first chan error    // nil once the first connection is ready, or why there will never be one
+	first chan error    // gets nil once the first connection is ready, or the reason why there will never be one
 	over  chan struct{} // closed when run has returned
 
 	mu  sync.Mutex
-	err error // what went wrong last
+	err error // the last one
 }
 
 // run dials and serves, again and again, until ctx ends.
@@ -231,17 +233,17 @@ func (d *dialing) run(ctx context.Context) {
 			return
 		}
 		if time.Since(began) > maxRetry {
-			retry.Reset() // it was a real connection
+			retry.Reset() // the connection worked
 		}
-		d.note(err)
+		d.failed(err)
 		if !pause(ctx, retry.NextBackOff()) {
 			return
 		}
 	}
 }
 
-// note keeps the error for Connect, and logs each new one once.
-func (d *dialing) note(err error) {
+// failed keeps the error for Connect, and logs it if it is another than the last one.
+func (d *dialing) failed(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.err == nil || d.err.Error() != err.Error() {
@@ -293,7 +295,7 @@ func (c *Context) enter(name string, s *Socket) error {
 	return nil
 }
 
-// leave gives the names of a socket back.
+// leave frees the names of a socket.
 func (c *Context) leave(s *Socket) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -304,7 +306,7 @@ func (c *Context) leave(s *Socket) {
 	}
 }
 
-// find waits until somebody is bound to the name and returns a connection to it.
+// find waits until a socket is bound to the name and returns a connection to it.
 func (c *Context) find(ctx context.Context, name string, s *Socket) (net.Conn, error) {
 	for {
 		c.mu.Lock()

@@ -13,10 +13,10 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// maxPath is the longest name that Linux takes for a unix socket (sun_path, less its closing zero).
+// maxPath is the longest path of a unix socket on Linux (sun_path, less its closing zero).
 const maxPath = 107
 
-// address is an endpoint taken apart.
+// address is a parsed endpoint.
 type address struct {
 	scheme string // inproc, ipc, tcp
 	rest   string // name, path, host:port
@@ -24,7 +24,7 @@ type address struct {
 
 func (a address) String() string { return a.scheme + "://" + a.rest }
 
-// network is what package net calls it.
+// network returns the name of the network for package net.
 func (a address) network() string {
 	if a.scheme == "ipc" {
 		return "unix"
@@ -62,7 +62,7 @@ func listen(ctx context.Context, a address) (net.Listener, address, error) {
 	if a.scheme == "tcp" {
 		host, port, _ := net.SplitHostPort(a.rest)
 		if host == "localhost" {
-			host = "127.0.0.1" // whatever a hosts file makes of the name
+			host = "127.0.0.1" // even if a hosts file says otherwise
 		}
 		if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 			return nil, a, fault.Config("bind to tcp://127.0.0.1:port; ZeroMQ has neither encryption nor passwords here",
@@ -78,8 +78,8 @@ func listen(ctx context.Context, a address) (net.Listener, address, error) {
 	if err := removeDead(ctx, a.rest); err != nil {
 		return nil, a, err
 	}
-	// Linux gives the file the mode that the socket has before bind, less the umask: there is no moment at which
-	// somebody else could connect.
+	// Linux gives the file the mode that the socket has before bind, less the umask. So there is no moment at which
+	// another user could connect.
 	config.Control = func(_, _ string, raw syscall.RawConn) (err error) {
 		if cerr := raw.Control(func(fd uintptr) { err = syscall.Fchmod(int(fd), 0o600) }); cerr != nil {
 			return cerr
@@ -99,8 +99,9 @@ func listen(ctx context.Context, a address) (net.Listener, address, error) {
 	return &fileListener{Listener: l, path: a.rest, mine: mine}, a, nil
 }
 
-// removeDead removes a socket file that nobody listens on. Two processes that do so in the same instant can both
-// succeed, and the first is then deaf: who may start twice at once needs a lock (the app has one on its data folder).
+// removeDead removes a socket file that nobody listens on. If two processes do so at the same moment, the first one's new
+// file may be removed, and nobody reaches it. A program that can be started twice needs a lock; the app has one on its
+// data folder.
 func removeDead(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -125,7 +126,7 @@ func removeDead(ctx context.Context, path string) error {
 	return fault.Config("stop the other process or choose another path", err)
 }
 
-// fileListener removes its own file at the end, but none that somebody put in its place.
+// fileListener removes its own file at the end, but not a file that another process put in its place.
 type fileListener struct {
 	net.Listener
 	path string

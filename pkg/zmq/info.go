@@ -17,8 +17,8 @@ type SocketInfo struct {
 	Owner    string    `json:"owner"`    // the worker that made it, empty if none
 	Origin   string    `json:"origin"`   // where it was made, as app/reader.go:42
 	Opened   time.Time `json:"opened"`
-	LastSend time.Time `json:"last_send,omitzero"` // when a peer last took messages
-	LastRecv time.Time `json:"last_recv,omitzero"` // when Recv last took messages; a batch is taken at once
+	LastSend time.Time `json:"last_send,omitzero"` // when a peer last received messages
+	LastRecv time.Time `json:"last_recv,omitzero"` // when Recv last began a frame; on inproc that is a batch of messages
 	Sent     uint64    `json:"sent"`               // messages that Send accepted
 	Received uint64    `json:"received"`           // messages that Recv returned
 	Dropped  uint64    `json:"dropped"`            // messages of several parts that a peer sent
@@ -26,7 +26,7 @@ type SocketInfo struct {
 	Blocked  string    `json:"blocked,omitempty"`  // the call that waits now: send, recv, connect
 }
 
-// String returns the line of a list of sockets: what it is, whose, from where.
+// String returns a line for a list of sockets: type, endpoint, owner and origin.
 func (i SocketInfo) String() string {
 	way, ep, owner := "connected to ", i.Endpoint, i.Owner
 	if i.Bound {
@@ -41,7 +41,7 @@ func (i SocketInfo) String() string {
 	return fmt.Sprintf("%s %s%s, owned by %s, made at %s", i.Type, way, ep, owner, i.Origin)
 }
 
-// info describes the socket. It holds the lock only, which nobody keeps while waiting.
+// info describes the socket. It needs only the lock, which nobody holds while waiting.
 func (s *Socket) info() SocketInfo {
 	s.mu.Lock()
 	i := SocketInfo{
@@ -62,7 +62,7 @@ func (s *Socket) info() SocketInfo {
 	return i
 }
 
-// origin resolves a call site only when somebody wants to read it: that costs a microsecond and memory.
+// origin returns the call site as text. It is resolved only when it is read, since that costs a microsecond and memory.
 func origin(pcs []uintptr) string {
 	frame, _ := runtime.CallersFrames(pcs).Next()
 	if frame.File == "" {

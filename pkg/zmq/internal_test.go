@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -346,8 +348,38 @@ func TestUntaken(t *testing.T) {
 	for _, tc := range []struct{ taken, want int }{
 		{0, 3}, {1, 3}, {2, 2}, {13, 2}, {14, 1}, {322, 1}, {323, 0},
 	} {
-		if have := countMessages(untaken(batch, tc.taken)); have != tc.want {
+		if have := countMessages(unsent(batch, tc.taken)); have != tc.want {
 			t.Errorf("after %d bytes: want %d, have %d", tc.taken, tc.want, have)
 		}
+	}
+}
+
+func TestAPeerThatDoesNotFinishItsHandshakeIsRefused(t *testing.T) {
+	greeting := append([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7f\x03\x00NULL"), make([]byte, 48)...)
+	for name, sent := range map[string][]byte{"silence": nil, "part of a greeting": greeting[:20], "a greeting only": greeting} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				c := NewContext(Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+				pull, err := c.Socket(t.Context(), Pull)
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				peer, conn := newPipe()
+				pull.admit(conn)
+				if _, err := peer.Write(sent); err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, peer) // until the socket closes the connection
+				if took := time.Since(began); took != defaultHandshakeTimeout {
+					t.Errorf("want the connection closed after %v, have %v", defaultHandshakeTimeout, took)
+				}
+				pull.Close()
+				if !strings.Contains(log.String(), "no handshake within") {
+					t.Errorf("want the refusal logged, have %q", log.String())
+				}
+			})
+		})
 	}
 }

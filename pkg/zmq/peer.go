@@ -17,20 +17,20 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// maxPeers bounds the connections of one socket, those that have not introduced themselves included. A template's
-// socket has one to a dozen; each can hold a few messages of the largest size.
+// maxPeers bounds the connections of one socket, with those whose handshake is not over. The template's sockets have one
+// to a dozen; each can hold a few messages of the largest size.
 const maxPeers = 256
 
 // peer is a connection that is ready for messages.
 type peer struct {
 	wire  *wire
 	zmtp  *zmq4.Conn
-	gone  chan struct{} // closed when nothing of the socket uses it any more
+	gone  chan struct{} // closed when the socket no longer uses it
 	frame [1][]byte     // memory for the message being sent
 }
 
-// serve lives through one connection: handshake, messages, end. It calls joined in between. It returns why the
-// connection ended, never nil, and nothing of it is left then.
+// serve handles one connection: handshake, messages, end. It calls joined after the handshake. When it returns, the
+// connection is closed; the error, which is never nil, says why.
 func (s *Socket) serve(nc net.Conn, server bool, joined func()) error {
 	defer nc.Close()
 	if err := s.track(nc); err != nil {
@@ -112,7 +112,7 @@ func (s *Socket) join(p *peer) error {
 		if !s.batched {
 			return ErrSecondPeer
 		}
-		select { // offer has made sure that the one before is about to go
+		select { // the peer before is about to go: offer has checked that
 		case <-old.gone:
 		case <-s.closing:
 		}
@@ -142,7 +142,7 @@ func (s *Socket) leave(p *peer) {
 	poke(s.drained)
 }
 
-// receive brings what the peer sends to Recv, until the connection ends.
+// receive passes the peer's messages to Recv, until the connection ends.
 func (s *Socket) receive(p *peer) error {
 	for {
 		msg, err := p.zmtp.RecvMsg()
@@ -159,7 +159,8 @@ func (s *Socket) receive(p *peer) error {
 	}
 }
 
-// deliver waits until there is room for the frame, or nothing else waits. It returns false when the socket closes.
+// deliver queues a frame for Recv. It waits until there is room, or the queue is empty, and returns false when the socket
+// closes.
 func (s *Socket) deliver(frame []byte) bool {
 	size := len(frame) + frameOverhead
 	s.mu.Lock()
@@ -194,7 +195,7 @@ func (s *Socket) drop(p *peer, parts int) {
 	}
 }
 
-// transmit sends what is pending while it watches the connection, until that ends.
+// transmit sends the pending messages and reads the connection, until it ends.
 func (s *Socket) transmit(p *peer) error {
 	over := make(chan struct{})
 	written := make(chan error, 1)
@@ -218,7 +219,7 @@ func (s *Socket) transmit(p *peer) error {
 // write sends batch after batch until one fails or the connection is over.
 func (s *Socket) write(p *peer, over <-chan struct{}) error {
 	for {
-		batch := s.take(over)
+		batch := s.nextBatch(over)
 		if batch == nil {
 			return nil
 		}
@@ -236,11 +237,11 @@ func (s *Socket) write(p *peer, over <-chan struct{}) error {
 	}
 }
 
-// take waits for what is pending and makes it the batch in flight. It returns nil when the connection is over.
-func (s *Socket) take(over <-chan struct{}) []byte {
+// nextBatch waits for pending messages and makes them the batch in flight. It returns nil when the connection is over.
+func (s *Socket) nextBatch(over <-chan struct{}) []byte {
 	for {
 		s.mu.Lock()
-		batch := s.inflight // what the last connection did not take goes first
+		batch := s.inflight // what the last connection did not accept goes first
 		if len(batch) == 0 && len(s.pending) > 0 {
 			batch = s.pending
 			s.pending, s.spare, s.inflight = s.spare, nil, batch
@@ -259,7 +260,7 @@ func (s *Socket) take(over <-chan struct{}) []byte {
 	}
 }
 
-// reusable empties a batch for reuse, unless one large message made it large.
+// reusable returns the batch's memory for the next one, nil if one large message made it large.
 func reusable(batch []byte) []byte {
 	if cap(batch) > 2*batchBytes {
 		return nil
@@ -267,7 +268,8 @@ func reusable(batch []byte) []byte {
 	return batch[:0]
 }
 
-// send writes a batch, as one frame or as one frame for each message, and returns what the connection did not take.
+// send writes a batch, as one frame or as one frame for each message. It returns the messages that the connection did not
+// accept.
 func (p *peer) send(batch []byte, asOne bool) (rest []byte, err error) {
 	p.wire.mu.Lock()
 	defer p.wire.mu.Unlock()
@@ -277,11 +279,11 @@ func (p *peer) send(batch []byte, asOne bool) (rest []byte, err error) {
 			err = p.flush()
 		}
 		if err != nil {
-			return batch, err // the frame is not whole, so nobody has anything of it
+			return batch, err // the frame is incomplete, so the peer has none of its messages
 		}
 		return nil, nil
 	}
-	before := p.wire.taken.n
+	before := p.wire.written.n
 	for rest = batch; len(rest) > 0 && err == nil; {
 		var msg []byte
 		msg, rest, _ = nextMessage(rest)
@@ -293,7 +295,7 @@ func (p *peer) send(batch []byte, asOne bool) (rest []byte, err error) {
 	if err == nil {
 		return nil, nil
 	}
-	return untaken(batch, p.wire.taken.n-before), err
+	return unsent(batch, p.wire.written.n-before), err
 }
 
 func (p *peer) frameOut(body []byte) error {
@@ -303,8 +305,8 @@ func (p *peer) frameOut(body []byte) error {
 
 func (p *peer) flush() error { return p.wire.out.Flush() }
 
-// untaken returns the messages of a batch after those that fit whole into the first n bytes on the wire.
-func untaken(batch []byte, n int) []byte {
+// unsent returns the messages of a batch that do not fit whole into the first n bytes on the wire.
+func unsent(batch []byte, n int) []byte {
 	for len(batch) > 0 {
 		msg, rest, _ := nextMessage(batch)
 		if n -= frameBytes(len(msg)); n < 0 {
@@ -315,7 +317,7 @@ func untaken(batch []byte, n int) []byte {
 	return batch
 }
 
-// ended says whether err is a connection's ordinary end: one side closed it, or died.
+// ended returns whether err is the ordinary end of a connection: one side closed it, or died.
 func ended(err error) bool {
 	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, zmq4.ErrClosedConn,
 		syscall.ECONNRESET, syscall.EPIPE}, func(end error) bool { return errors.Is(err, end) })

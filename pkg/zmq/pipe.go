@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// pipeBytes is what one direction of an in-memory connection holds: a batch, while the next is gathered.
+// pipeBytes is how many bytes one direction of an in-memory connection holds: a batch, while the next is gathered.
 const pipeBytes = batchBytes
 
-// newPipe returns the two ends of a connection in memory. Unlike net.Pipe it has a bounded buffer each way: both
-// ends of a ZMTP handshake write first and read then. What one end wrote before its Close the other can still read.
+// newPipe returns the two ends of a connection in memory. Unlike net.Pipe it has a bounded buffer each way, since both
+// ends of a ZMTP handshake write before they read. An end can still read what the other one wrote before its Close.
 func newPipe() (a, b *pipeConn) {
 	x, y := newStream(), newStream()
 	return &pipeConn{in: x, out: y}, &pipeConn{in: y, out: x}
 }
 
-// pipeConn is one end. It has no deadlines: whoever is tired of waiting closes it.
+// pipeConn is one end. It has no deadlines; Close ends a wait.
 type pipeConn struct{ in, out *stream }
 
 func (c *pipeConn) Read(p []byte) (int, error)  { return c.in.read(p) }
@@ -30,7 +30,7 @@ func (c *pipeConn) Close() error {
 	return nil
 }
 
-// ended says whether one of the ends was closed.
+// ended returns whether one of the ends was closed.
 func (c *pipeConn) ended() bool {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
@@ -56,8 +56,8 @@ type stream struct {
 	ring     []byte // grows up to pipeBytes
 	start    int    // of what is unread
 	size     int    // of what is unread
-	closed   bool   // by the writer: the rest can be read
-	broken   bool   // by the reader: nobody will read
+	closed   bool   // by the writer: the rest can still be read
+	broken   bool   // closed by the reader
 }
 
 func newStream() *stream {
@@ -87,7 +87,7 @@ func (s *stream) read(p []byte) (int, error) {
 		s.start = (s.start + k) % len(s.ring)
 	}
 	if s.size == 0 {
-		s.start = 0 // keep to the beginning, which the cache knows
+		s.start = 0 // stay at the beginning, which is in the cache
 	}
 	s.writable.Signal()
 	return n, nil

@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// The bytes of messages that wait for the writer, and so the size of a batch. Half of it is slower; twice of it
-	// gains nothing (BenchmarkPipeline), and only holds more messages that a crash takes along.
+	// How many bytes of messages may wait for the writer, and so the size of a batch. Half of it is slower; twice as much
+	// is not faster (BenchmarkPipeline), and a crash loses more messages.
 	batchBytes = 32 << 10
 
-	// The bytes of frames that wait for Recv, with frameOverhead for each: enough that the readers and the worker don't
-	// run in lockstep.
+	// How many bytes of frames may wait for Recv, with frameOverhead for each: enough that the readers and the worker
+	// don't run in lockstep.
 	queueBytes = 2 * batchBytes
 
-	// How long Close waits for a peer to take what Send accepted. A living local peer needs a millisecond.
+	// How long Close waits until a peer has received what Send accepted. A living local peer needs a millisecond.
 	lingerTime = 250 * time.Millisecond
 )
 
@@ -38,17 +38,17 @@ type Socket struct {
 	opened time.Time
 
 	closing chan struct{}          // closed when Close begins: calls return ErrClosed
-	cut     chan struct{}          // closed when what is left shall not be waited for
+	cut     chan struct{}          // closed when Close must not wait for the peer any more
 	closed  chan struct{}          // closed when nothing of the socket is left
-	point   atomic.Pointer[string] // what Fault is told, known with the endpoint
+	point   atomic.Pointer[string] // the point's name for Fault; nil before there is an endpoint
 	life    context.Context
 	end     context.CancelFunc // ends the connecting
 	tasks   sync.WaitGroup     // the socket's goroutines
 
-	// Wake-up calls, each with room for one: whoever is woken looks under the lock what there is to do.
+	// Signals, each with room for one. A goroutine that is woken checks under the lock what there is to do.
 	arrived chan struct{} // Recv: a frame came
-	space   chan struct{} // readers: Recv took a frame
-	room    chan struct{} // Send: the pending bytes were taken, or a peer came
+	space   chan struct{} // readers: Recv removed a frame
+	room    chan struct{} // Send: the writer has the pending bytes, or a peer came
 	work    chan struct{} // writer: something is pending
 	drained chan struct{} // Close: nothing is pending, or the peer went
 
@@ -74,13 +74,13 @@ type Socket struct {
 	dropped    uint64
 
 	pending  []byte   // PUSH: batch that Send fills
-	inflight []byte   // PUSH: batch that the writer is at, or what the last peer did not take of it
+	inflight []byte   // PUSH: batch that the writer sends, or the rest of it that the last peer did not receive
 	spare    []byte   // PUSH: an empty batch's memory
-	frames   [][]byte // PULL: what readers brought
-	taking   [][]byte // PULL: the frames that Recv is at, those before next are taken
+	frames   [][]byte // PULL: what the readers delivered
+	taking   [][]byte // PULL: the frames that Recv returns now; those before next are returned
 	next     int
 	queued   int    // PULL: bytes of both, with frameOverhead for each frame; 0 if there is none
-	rest     []byte // PULL, inproc: what is left of the batch that Recv is at
+	rest     []byte // PULL, inproc: the rest of the batch that Recv returns now
 }
 
 func newSocket(c *Context, t Type, owner *worker.Worker) *Socket {
@@ -102,20 +102,20 @@ var (
 	errCorrupt  = errors.New("corrupt batch")
 )
 
-// Endpoint returns what the socket is bound or connected to, with a tcp port 0 resolved; empty if nothing.
+// Endpoint returns the endpoint that the socket is bound or connected to, with a tcp port 0 resolved; empty before that.
 func (s *Socket) Endpoint() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.endpoint
 }
 
-// Send copies msg and returns once the socket has it; msg may be empty. It blocks while there is no peer or the
-// 32 KiB that wait for it are full, until ctx ends (its cause; ErrNoPeer too if that was missing), Close (ErrClosed)
-// or Term (ErrTerminated). A message over MaxMessage is ErrTooBig. After any error the message was not taken.
+// Send copies msg and returns once the socket has accepted it; msg may be empty. It blocks while there is no peer, or
+// while 32 KiB wait for the peer. It returns an error when ctx ends (its cause, and ErrNoPeer if there was no peer), after
+// Close (ErrClosed) and Term (ErrTerminated), and for a message over MaxMessage (ErrTooBig). After any error the message
+// was not accepted.
 //
-// What was taken and the peer's connection did not take goes to the next peer, in order. What the connection took
-// is lost if the peer dies with it: on inproc up to 200 KiB are between a Send and its Recv, on ipc and tcp
-// what the kernel's buffers hold as well.
+// An accepted message that did not get into the peer's connection goes to the next peer, in order. One that did is lost
+// if the peer dies: on inproc up to 200 KiB are between a Send and its Recv, on ipc and tcp also the kernel's buffers.
 func (s *Socket) Send(ctx context.Context, msg []byte) error {
 	if s.typ != Push {
 		return s.fail("send", errWrongWay)
@@ -134,7 +134,7 @@ func (s *Socket) Send(ctx context.Context, msg []byte) error {
 				err = fmt.Errorf("%w (%w)", err, ErrNoPeer)
 			}
 			s.mu.Unlock()
-			poke(s.room) // the wake-up call may have been for another Send
+			poke(s.room) // the signal may have been for another Send
 			return s.fail("send", err)
 		}
 		if s.peer != nil && (len(s.pending) == 0 || len(s.pending)+len(msg)+binary.MaxVarintLen32 <= batchBytes) {
@@ -156,7 +156,7 @@ func (s *Socket) Send(ctx context.Context, msg []byte) error {
 		poke(s.work)
 	}
 	if more {
-		poke(s.room) // pass it on to the next Send that waits
+		poke(s.room) // wake the next Send that waits
 	}
 	if !waited {
 		s.owner.Beat()
@@ -164,9 +164,9 @@ func (s *Socket) Send(ctx context.Context, msg []byte) error {
 	return nil
 }
 
-// Recv returns the next message, never nil but maybe empty. It blocks until one comes, until ctx ends (its cause),
-// Close (ErrClosed) or Term (ErrTerminated); these go before messages that wait. A peer that goes is not an error:
-// another may come.
+// Recv returns the next message, never nil but maybe empty. It blocks until one comes. It returns an error when ctx ends
+// (its cause), and after Close (ErrClosed) and Term (ErrTerminated), even if messages wait. The loss of a peer is no
+// error: another may come.
 //
 // The slice is the caller's own, to keep and to change. On inproc it shares memory with those that came in the same
 // batch (32 KiB): clone what is kept for long.
@@ -183,7 +183,7 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 	for {
 		if err := s.over(ctx); err != nil {
 			s.mu.Unlock()
-			poke(s.arrived) // the wake-up call may have been for another Recv
+			poke(s.arrived) // the signal may have been for another Recv
 			return nil, s.fail("recv", err)
 		}
 		if len(s.rest) > 0 || s.queued > 0 {
@@ -210,7 +210,7 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 		s.c.observe(endpoint, -1, took)
 	}
 	if more {
-		poke(s.arrived) // pass it on to the next Recv that waits
+		poke(s.arrived) // wake the next Recv that waits
 	}
 	if !waited {
 		s.owner.Beat()
@@ -218,7 +218,7 @@ func (s *Socket) Recv(ctx context.Context) ([]byte, error) {
 	return msg, nil
 }
 
-// faulty asks for a fault that somebody wants this call to have.
+// faulty returns the fault that is injected into this call, nil if none.
 func (s *Socket) faulty(ctx context.Context) error {
 	if s.c.fault == nil {
 		return nil
@@ -229,7 +229,7 @@ func (s *Socket) faulty(ctx context.Context) error {
 	return nil
 }
 
-// nextMessage takes a message from what the readers brought. The lock is held.
+// nextMessage removes a message from the readers' frames. The lock is held.
 func (s *Socket) nextMessage() (msg []byte, err error) {
 	if len(s.rest) == 0 {
 		frame := s.nextFrame()
@@ -248,7 +248,7 @@ func (s *Socket) nextMessage() (msg []byte, err error) {
 	return msg, nil
 }
 
-// nextFrame takes a frame. There is one, and the lock is held.
+// nextFrame removes a frame. There is one, and the lock is held.
 func (s *Socket) nextFrame() []byte {
 	if s.next == len(s.taking) {
 		s.taking, s.frames, s.next = s.frames, s.taking[:0], 0
@@ -262,8 +262,8 @@ func (s *Socket) nextFrame() []byte {
 	return frame
 }
 
-// await lets go of the lock, waits with the owner parked until it is woken or the call has to end, and takes the
-// lock again. The caller looks which it was.
+// await releases the lock, waits with the owner parked until wake receives or the call has to end, and locks again. The
+// caller checks which it was.
 func (s *Socket) await(ctx context.Context, wake <-chan struct{}) {
 	s.waiting++
 	place := s.place
@@ -280,7 +280,7 @@ func (s *Socket) await(ctx context.Context, wake <-chan struct{}) {
 	s.waiting--
 }
 
-// over returns why no call may go on, or nil. The lock is held.
+// over returns the reason why a call has to end, nil if none. The lock is held.
 func (s *Socket) over(ctx context.Context) error {
 	switch {
 	case s.c.terminated.Load():
@@ -303,7 +303,7 @@ func (s *Socket) fail(op string, err error) error {
 	return fmt.Errorf("zmq: %s %s: %w", op, ep, err)
 }
 
-// poke wakes one that waits, now or when it comes.
+// poke wakes one goroutine that waits on c, or the next one that will.
 func poke(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -311,10 +311,10 @@ func poke(c chan<- struct{}) {
 	}
 }
 
-// Close ends the socket. Calls that wait in it return ErrClosed; what Send accepted still goes to the peer if it takes
-// it within 250 ms (after Term nobody receives within the process, and nothing is waited for). It blocks no longer
-// than that, and returns when nothing of the socket is left; messages that Recv did not fetch are gone. It may be
-// called again, and while other calls run. The error is always nil; it is there for io.Closer.
+// Close ends the socket. Calls that wait in it return ErrClosed. Close gives the peer 250 ms to receive what Send
+// accepted; after Term it does not wait on inproc, since nobody in the process receives any more. When it returns, the
+// socket's goroutines, connections and files are gone, and messages that Recv did not return are lost. It may be called
+// again, and while other calls run. The error is always nil; it is there for io.Closer.
 func (s *Socket) Close() error {
 	s.mu.Lock()
 	first := !s.isClosed
@@ -327,7 +327,7 @@ func (s *Socket) Close() error {
 	return nil
 }
 
-// abort is Close without waiting for a peer, also for one that already waits.
+// abort is Close without the wait for the peer. It also ends the wait of a Close that has begun.
 func (s *Socket) abort() {
 	s.mu.Lock()
 	if !s.isCut {
@@ -374,7 +374,7 @@ func (s *Socket) held() int {
 	return n
 }
 
-// linger waits until the peer took everything, or will not.
+// linger waits until the peer has received everything, for lingerTime at most, and not if it cannot receive any more.
 func (s *Socket) linger() {
 	timer := time.NewTimer(lingerTime)
 	defer timer.Stop()

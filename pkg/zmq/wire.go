@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// What a frame's first byte says (ZMTP 3.0, "framing").
+// The bits of a frame's first byte (ZMTP 3.0, "framing").
 const (
 	flagMore    = 1
 	flagLong    = 2
@@ -23,7 +23,7 @@ const (
 	maxCommand = 4 << 10
 	// A PONG repeats at most this much of its PING (ZMTP 3.1, "connection heartbeating").
 	maxPingContext = 16
-	// What each frame counts besides its bytes, so that endless empty ones come to an end as well.
+	// What each frame counts besides its bytes, so that endless empty frames reach the limit, too.
 	frameOverhead = 64
 	// Reads and writes of small messages share system calls; large ones bypass the buffers.
 	wireBuffer = 16 << 10
@@ -31,30 +31,30 @@ const (
 	pipeBuffer = 512
 )
 
-// errPeer is the root of what a peer did wrong, as opposed to a connection that ended.
+// errPeer is wrapped by the errors of a peer that broke the protocol, as opposed to a connection that ended.
 var errPeer = errors.New("the peer broke the protocol")
 
-// wire is a connection that the library may read without danger: it hands on greeting and frames as they come, but
-// checks each frame's header before the library sees it and reserves memory for it. After the handshake it answers
-// PING, swallows other commands, and gathers what is written until flush.
+// wire is a connection that is safe for the library to read. It passes greeting and frames on, but checks each frame's
+// header before the library sees it and reserves memory for it. After the handshake it answers PING, drops other commands,
+// and buffers what is written until flush.
 type wire struct {
 	net.Conn
 	limit uint64 // bytes of one message, with frameOverhead for each of its frames
 
 	in       *bufio.Reader
 	greeting int    // bytes of it that are still to come
-	header   []byte // of the present frame: what the library has not read yet
-	body     uint64 // the same of its body
-	message  uint64 // what the present message has taken so far
+	header   []byte // of the present frame: the part that the library has not read yet
+	body     uint64 // of the present frame: the bytes that the library has not read yet
+	message  uint64 // the bytes of the present message so far
 	scratch  [9]byte
 
-	ready bool       // the handshake is over
-	mu    sync.Mutex // for writing: messages come from one goroutine, PONGs from another
-	out   *bufio.Writer
-	taken countingWriter
+	ready   bool       // the handshake is over
+	mu      sync.Mutex // for writing: messages come from one goroutine, PONGs from another
+	out     *bufio.Writer
+	written countingWriter
 }
 
-// countingWriter counts the bytes that the connection has taken.
+// countingWriter counts the bytes that the connection has accepted.
 type countingWriter struct {
 	io.Writer
 	n int
@@ -70,9 +70,9 @@ func newWire(nc net.Conn, maxMessage, buffer int) *wire {
 	w := &wire{
 		Conn: nc, limit: uint64(maxMessage) + frameOverhead,
 		in: bufio.NewReaderSize(nc, buffer), greeting: greetingBytes,
-		taken: countingWriter{Writer: nc},
+		written: countingWriter{Writer: nc},
 	}
-	w.out = bufio.NewWriterSize(&w.taken, buffer)
+	w.out = bufio.NewWriterSize(&w.written, buffer)
 	return w
 }
 
@@ -101,7 +101,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// nextFrame reads a frame's header and judges it.
+// nextFrame reads a frame's header and checks it.
 func (w *wire) nextFrame() error {
 	head := w.scratch[:2]
 	if _, err := io.ReadFull(w.in, head); err != nil {
@@ -165,7 +165,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return w.out.Write(p)
 }
 
-// frameBytes is what a message of that many bytes takes on the wire when it is one frame.
+// frameBytes returns the bytes on the wire of a frame with a message of n bytes.
 func frameBytes(size int) int {
 	if size > 255 {
 		return 9 + size

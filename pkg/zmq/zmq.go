@@ -1,26 +1,25 @@
-// Package zmq gives workers ZeroMQ sockets that can be waited on, listed and ended: a Context for the process, and
-// PUSH and PULL sockets that know who owns them and where they were made.
+// Package zmq gives workers ZeroMQ sockets whose waits end with a context and which can be listed: a Context for the
+// process, and PUSH and PULL sockets that know who owns them and where they were made.
 //
 //	worker A                                                                 worker B
 //	Send ─► pending ─► writer ─► ZMTP ─► pipe, unix socket ─► ZMTP ─► reader ─► frames ─► Recv
 //	        32 KiB     goroutine         or loopback tcp              goroutine  64 KiB
 //
 // It promises:
-//   - Send, Recv and Connect end when their context ends, when the socket is closed and when the Context is
-//     terminated, at once and with an error that says which. A nil from Send is never a message thrown away.
+//   - Send, Recv and Connect return at once when their context ends, the socket is closed or the Context is terminated,
+//     with an error that says which. When Send returns nil, the message is not lost.
 //   - Every buffer is bounded: a slow reader makes the writer wait.
 //   - Nothing that a peer sends can crash the process, take memory without bound, or keep other peers waiting.
 //   - Messages of one PUSH arrive in order and at most once.
 //   - When Close returns, the socket's goroutines, connections and files are gone.
 //
-// inproc://name joins sockets of one Context; many messages travel in one frame, sent as soon as the one before is
-// on its way and never delayed for a timer. ipc:///path and tcp://host:port are plain ZMTP 3 with one message per
-// Send, and talk to libzmq and all its bindings. One PULL may have many PUSH peers; a PUSH has one PULL, a second
-// is refused.
+// inproc://name joins sockets of one Context. One frame carries many messages; it is sent as soon as the frame before it
+// is sent, and never waits for a timer. ipc:///path and tcp://host:port are plain ZMTP 3 with one message per frame, and
+// talk to libzmq and all its bindings. One PULL may have many PUSH peers; a PUSH has one PULL, and a second is refused.
 //
-// It does not store anything: what a peer has taken and not worked on dies with the peer. It does not encrypt or
-// authenticate: tcp listens on loopback only, the file of an ipc socket is its owner's (0600). Messages of several
-// parts are not offered; what arrives so is dropped, counted and logged.
+// It stores nothing: messages that a peer has received and not handled are lost with the peer. It does not encrypt or
+// authenticate: tcp listens on loopback only, and only its owner may use the file of an ipc socket (0600). It does not
+// send messages of several parts; those that arrive are dropped, counted and logged.
 //
 // Protocol: https://rfc.zeromq.org/spec/23/ (ZMTP 3.0). The handshake and the framing are go-zeromq/zmq4's, used
 // connection by connection (zmq4.Open); its sockets and transports, which lose messages, leak and crash, are not used.
@@ -52,13 +51,13 @@ const (
 	Pull Type = "PULL" // receives
 )
 
-// What a call can end with, besides the cause of its context. All come wrapped: use errors.Is.
+// The errors of calls, besides the cause of the call's context. They are wrapped: use errors.Is.
 var (
 	ErrTerminated = fault.New(fault.KindTerminated, "the socket context is terminated")
 	ErrClosed     = fault.New(fault.KindUnhandled, "the socket is closed")
 	ErrTooBig     = fault.New(fault.KindUnhandled, "the message is larger than MaxMessage")
 	ErrSecondPeer = fault.New(fault.KindUnhandled, "the PUSH socket already has its one PULL peer")
-	ErrNoPeer     = fault.New(fault.KindDependency, "no peer") // beside a context's cause: what the call waited for
+	ErrNoPeer     = fault.New(fault.KindDependency, "no peer") // with a context's cause: the call waited for a peer
 )
 
 const (
@@ -74,21 +73,21 @@ type Options struct {
 	// the process hold a few messages of this size, so too large costs memory.
 	MaxMessage int
 
-	// HandshakeTimeout is how long a new peer may take to introduce itself, and a dial to be answered, 2 s if zero. Too short refuses peers on
-	// a loaded machine; too long keeps the connections of silent ones open (others don't wait for them).
+	// HandshakeTimeout is how long a handshake may take, and a dial, 2 s if zero. Too short refuses peers on a loaded
+	// machine; too long keeps the connections of silent peers open, for which no other peer waits.
 	HandshakeTimeout time.Duration
 
-	// Observe is told of messages, by the endpoint of their socket: +1 of each that Send took, -1 of each that Recv
-	// returned and how long that waited (0 if it was there already), and minus the number that a closed socket still
-	// held, with a negative wait. It must not block. Nil: nobody is told.
+	// Observe is called for messages, with the endpoint of their socket: with +1 for each that Send accepted; with -1 for
+	// each that Recv returned, and how long Recv waited (0 if the message was there already); and with minus the number
+	// that a closed socket still held, and a negative wait. It must not block. Nil: nothing is observed.
 	Observe func(endpoint string, change int, waited time.Duration)
 
-	// Log hears of refused peers (warn) and of connections that come and go (debug); slog.Default() if nil.
+	// Log is for refused peers (warn) and connections that come and go (debug); slog.Default() if nil.
 	Log *slog.Logger
 
-	// Fault is called by each Send and Recv with the point that they are, zmq.send:<endpoint> or zmq.recv:<endpoint>, before
-	// they do anything; the owner is not parked then. Its error is the call's, and nothing was sent or received. It is for
-	// the injection of faults; nil if there is none.
+	// Fault injects faults; nil: none. Each Send and Recv calls it first, with the name of its point:
+	// zmq.send:<endpoint> or zmq.recv:<endpoint>. The owner is not parked then. If Fault returns an error, the call returns
+	// it and has sent or received nothing.
 	Fault func(ctx context.Context, point string) error
 }
 
@@ -97,7 +96,7 @@ type Context struct {
 	max       int
 	handshake time.Duration
 	log       *slog.Logger
-	observe   func(endpoint string, change int, waited time.Duration) // nil: nobody
+	observe   func(endpoint string, change int, waited time.Duration) // nil: none
 	fault     func(context.Context, string) error
 
 	terminated atomic.Bool
@@ -136,9 +135,9 @@ func NewContext(o Options) *Context {
 	}
 }
 
-// Socket returns a new socket, to be closed by its owner: the worker in ctx (worker.FromContext), which is parked
-// while a call of this socket waits and beats with each that does not. The owner is looked up here and not in each
-// call, so a socket is for the worker that made it. The caller's file and line are kept for Sockets.
+// Socket returns a new socket. Its owner, the worker in ctx (worker.FromContext), must close it. The owner is parked while
+// a call of this socket waits, and beats with each call that does not wait. The owner is looked up here and not in each
+// call, so only the worker that made a socket uses it. The caller's file and line are kept for Sockets.
 // It does not block. The error is ErrTerminated, or the type is unknown.
 func (c *Context) Socket(ctx context.Context, t Type) (*Socket, error) { return c.socket(ctx, t) }
 
@@ -226,7 +225,7 @@ func (c *Context) Term(ctx context.Context) error {
 	}
 }
 
-// Sockets describes the open sockets, oldest first. It waits for nothing that a peer or a worker does.
+// Sockets describes the open sockets, oldest first. It never waits for a peer or a worker.
 func (c *Context) Sockets() []SocketInfo {
 	list := c.open()
 	infos := make([]SocketInfo, len(list))

@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	// tellEvery is how often a line is printed.
-	tellEvery = time.Second
+	// printEvery is how often a line is printed.
+	printEvery = time.Second
 	// maxAnswer is how much of an answer is read, in bytes.
 	maxAnswer = 1 << 20
 )
 
 // result is how one request ended.
 type result struct {
-	took   time.Duration // from when it was due
+	took   time.Duration // from the moment when it was due
 	status int           // 0: there was no answer
-	why    string        // there was none
+	why    string        // why there was no answer
 	id     string
-	void   bool // we were interrupted: it counts for nothing
+	void   bool // we were interrupted: it doesn't count
 }
 
 func (r result) good() bool { return r.status >= 200 && r.status < 400 }
 
-// drive asks until the time is over or ctx ends, prints a line each second, and returns the sum. Then it still waits for
-// the answers that are due, unless ctx has ended.
+// drive sends requests until the time is over or ctx ends, prints a line each second, and returns the sum. At the end it
+// waits for the answers that are still due, unless ctx has ended.
 func (o order) drive(ctx context.Context, out io.Writer) *tally {
-	// Not web.Client: a breaker would spare the service that it is to be driven into trouble with.
+	// Not web.Client: its breaker would spare the service, which this program means to overload.
 	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: o.timeout}).DialContext, MaxIdleConnsPerHost: o.clients}
 	client := &http.Client{Timeout: o.timeout, Transport: transport}
 	defer transport.CloseIdleConnections()
@@ -66,7 +66,7 @@ func (o order) drive(ctx context.Context, out io.Writer) *tally {
 	}()
 
 	sum, second := newTally(), newTally()
-	ticks := time.NewTicker(tellEvery)
+	ticks := time.NewTicker(printEvery)
 	defer ticks.Stop()
 	for {
 		select {
@@ -83,7 +83,7 @@ func (o order) drive(ctx context.Context, out io.Writer) *tally {
 	}
 }
 
-// until waits for the time, and reports whether ctx still runs then.
+// until waits for the time. It returns false if ctx ended first.
 func until(ctx context.Context, due time.Time) bool {
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
@@ -113,7 +113,7 @@ func (o order) ask(ctx context.Context, client *http.Client, due time.Time) resu
 	return r
 }
 
-// reason tells of an error what doesn't differ from request to request.
+// reason returns the part of an error's text that is the same for all requests.
 func reason(err error) string {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -125,7 +125,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// label is what a result is counted under.
+// label returns the name under which a result is counted.
 func (r result) label() string {
 	if r.status == 0 {
 		return r.why

@@ -1,13 +1,13 @@
-// Command load asks one URL at a steady rate and tells how it was answered: a line each second, and a summary.
+// Command load requests one URL at a steady rate and prints how it was answered: a line each second, and a summary.
 //
 //	load -url http://127.0.0.1:8081/ -rate 50 -for 10s
 //
-// It doesn't wait for slow answers before it asks again: latencies count from the moment at which a request was due, so
-// that a server that stands still shows. Of the slowest request and of the first that failed it tells the id, which
-// finds them in the logs of both services.
+// It doesn't wait for slow answers before the next request. Latencies count from the moment at which a request was due, so
+// that they show a server that stood still. It prints the ids of the slowest request and of the first that failed; both
+// are found by them in the logs of both services.
 //
-// It exits with 0 if enough requests succeeded, with 1 if more than -failures did not, and with 64 for a command line
-// that it doesn't understand.
+// It exits with 0 if enough requests succeeded, with 1 if more than -failures failed, and with 64 for a wrong command
+// line.
 package main
 
 import (
@@ -32,10 +32,10 @@ func main() {
 	os.Exit(code)
 }
 
-// maxRate is what one machine's loopback bears beside the services.
+// maxRate is the highest rate that one machine can drive beside the services.
 const maxRate = 10000
 
-// order is what to do.
+// order is the parsed command line.
 type order struct {
 	url      string
 	rate     float64       // requests a second
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	}
 	sum := o.drive(ctx, out)
 	sum.print(out, "in all")
-	sum.tellIDs(out)
+	sum.printIDs(out)
 	if sum.asked() == 0 || float64(sum.bad()) > o.failures*float64(sum.asked()) {
 		return fault.ExitUnhandled
 	}

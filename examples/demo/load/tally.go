@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	// Latencies are counted in classes, each 5 % wider than the one before, from 10 µs to two minutes: what a long run
-	// needs of memory is what a short one needs.
+	// Latencies are counted in classes, each 5 % wider than the one before, from 10 µs to two minutes: so a long run needs
+	// no more memory than a short one.
 	finest  = 10 * time.Microsecond
 	growth  = 1.05
 	classes = 335
-	// maxLabels bounds how many ways to fail are told apart.
+	// maxLabels bounds how many kinds of failure are counted one by one.
 	maxLabels = 20
 )
 
-// tally counts results. It belongs to one goroutine.
+// tally counts results. One goroutine uses it.
 type tally struct {
 	began   time.Time
 	labels  map[string]int
@@ -28,7 +28,7 @@ type tally struct {
 	took    [classes]int // of those with an answer
 	answers int
 	slowest result
-	failed  result // the first
+	failed  result // the first that failed
 }
 
 func newTally() *tally { return &tally{began: time.Now(), labels: map[string]int{}} }
@@ -74,7 +74,7 @@ func class(d time.Duration) int {
 	return min(int(math.Ceil(math.Log(float64(d)/float64(finest))/math.Log(growth))), classes-1)
 }
 
-// within returns the time in which this share of the answers came, as the upper end of its class.
+// within returns the time within which this share of the answers came, as the upper end of its class.
 func (t *tally) within(share float64) time.Duration {
 	rank, seen := int(math.Ceil(share*float64(t.answers))), 0
 	for i, n := range t.took {
@@ -102,8 +102,8 @@ func short(d time.Duration) string {
 	return strings.TrimSpace(fmt.Sprintf("%6.1f ms", float64(d)/float64(time.Millisecond)))
 }
 
-// tellIDs names the requests that are worth a look into the logs.
-func (t *tally) tellIDs(out io.Writer) {
+// printIDs prints the ids of the requests that are worth a look into the logs.
+func (t *tally) printIDs(out io.Writer) {
 	for _, of := range []struct {
 		what string
 		result

@@ -1,4 +1,4 @@
-// Command service1 is the front of the demo. It has no data of its own: it asks service2, over HTTP, with retries and a
+// Command service1 is the front of the demo. It has no data of its own: it calls service2 over HTTP, with retries and a
 // breaker.
 //
 //	client ─► service1 ─► service2 ─► users-db
@@ -33,8 +33,8 @@ type settings struct {
 	Service2 string `envconfig:"APP_SERVICE2_URL" default:"http://127.0.0.1:8082" desc:"where service2 is"`
 }
 
-// policy is for calls to service2. Each time is longer than what it waits for: a try longer than all of service2's own
-// tries at the database, and the call long enough for a second one after the Retry-After that service2 answers with.
+// policy is for calls to service2. A try is longer than all of service2's own tries at the database, and the call is long
+// enough for a second try after service2's Retry-After.
 var policy = dependency.Policy{Attempt: 2 * time.Second, Total: 4 * time.Second}
 
 const scope = "example.com/base-app/examples/demo/service1"
@@ -54,7 +54,7 @@ func run(rt *base.Runtime, s *settings) error {
 	return rt.Wait()
 }
 
-// front is what service1 serves.
+// front serves service1's routes.
 type front struct {
 	service2 *web.Client
 	url      string
@@ -87,12 +87,12 @@ func (f front) add(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	req.Header.Set("Content-Type", "application/json")
-	// With the key it may be tried again: service2 adds a user once, however often it is asked under one key.
+	// With the key a retry is safe: service2 adds a user once, however often a request with the same key comes.
 	req.Header.Set("Idempotency-Key", cmp.Or(r.Header.Get("Idempotency-Key"), web.RequestID(r.Context())))
 	f.pass(w, r, req)
 }
 
-// pass sends req to service2, and its answer to the client.
+// pass sends req to service2, and service2's answer to the client.
 func (f front) pass(w http.ResponseWriter, r *http.Request, req *http.Request) {
 	status, media, text, err := f.ask(req)
 	if err != nil {
@@ -105,13 +105,13 @@ func (f front) pass(w http.ResponseWriter, r *http.Request, req *http.Request) {
 	_, _ = w.Write(text)
 }
 
-// ask makes the call, as one span whose tries are spans of their own.
+// ask makes the call, as one span. Each try has a span of its own.
 func (f front) ask(req *http.Request) (status int, media string, text []byte, err error) {
 	ctx, span := trace.SpanFromContext(req.Context()).TracerProvider().Tracer(scope).Start(req.Context(), "service2")
 	defer span.End()
 	resp, err := f.service2.Do(req.WithContext(ctx))
 	if err != nil {
-		span.SetStatus(codes.Error, "") // the text stands in the log, under the same id
+		span.SetStatus(codes.Error, "") // the text is in the log, under the same id
 		return 0, "", nil, err
 	}
 	defer resp.Body.Close()
@@ -119,7 +119,7 @@ func (f front) ask(req *http.Request) (status int, media string, text []byte, er
 	return resp.StatusCode, resp.Header.Get("Content-Type"), text, err
 }
 
-// crash is a bug. It costs its own request and nobody else's.
+// crash is a bug. It ends its own request, and no other.
 func crash(w http.ResponseWriter, r *http.Request) {
 	var users, pages int
 	web.WriteJSON(w, r, http.StatusOK, users/pages)

@@ -31,14 +31,14 @@ type settings struct {
 	Database config.Secret `envconfig:"APP_DATABASE_URL" required:"true" desc:"the PostgreSQL database, postgres://user:password@host:5432/name"`
 }
 
-// policy is for calls to the database: answers in milliseconds, a second try for a connection that was lost, and
-// nothing to do without it.
+// policy is for calls to the database: it answers in milliseconds, a second try helps after a lost connection, and the
+// service is of no use without it.
 var policy = dependency.Policy{Attempt: time.Second, Total: 1500 * time.Millisecond, Tries: 2, Required: true}
 
 const (
 	// maxUser is how many bytes the JSON of a user may have, maxName how many a name.
 	maxUser, maxName = 4 << 10, 100
-	// closeBudget is for closing connections; nobody uses them any more.
+	// closeBudget is the time for closing connections, which nobody uses any more.
 	closeBudget = time.Second
 )
 
@@ -65,7 +65,7 @@ func run(rt *base.Runtime, s *settings) error {
 	return rt.Wait()
 }
 
-// routes is what service2 serves.
+// routes returns the routes of service2.
 type routes struct {
 	users *users
 	log   *slog.Logger

@@ -12,12 +12,12 @@ import (
 
 const scope = "example.com/base-app/examples/demo/service2"
 
-// begin begins a span within the one of ctx; without one it does nothing.
+// begin begins a span within the span of ctx; it does nothing if there is none.
 func begin(ctx context.Context, name string, o ...trace.SpanStartOption) (context.Context, trace.Span) {
 	return trace.SpanFromContext(ctx).TracerProvider().Tracer(scope).Start(ctx, name, o...)
 }
 
-// end ends a span. The error's text stays out of it: it stands in the log, under the same id.
+// end ends a span. The span has no text of the error: that is in the log, under the same id.
 func end(span trace.Span, err error) {
 	if err != nil {
 		span.SetStatus(codes.Error, "")
@@ -29,7 +29,7 @@ func end(span trace.Span, err error) {
 // Source of the names: https://opentelemetry.io/docs/specs/semconv/database/
 type statements struct{}
 
-// TraceQueryStart begins the span. The text has no values: those are parameters.
+// TraceQueryStart begins the span. The statement's text has no values: those are parameters.
 func (statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
 	operation, _, _ := strings.Cut(q.SQL, " ")
 	ctx, _ = begin(ctx, operation+" users", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(

@@ -39,7 +39,7 @@ type users struct {
 	db   *dependency.Dependency
 }
 
-// openUsers connects to nobody yet. Its error never says the URL.
+// openUsers makes the table's client, which connects with the first call. Its error never has the URL.
 func openUsers(url string, db *dependency.Dependency) (*users, error) {
 	c, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -47,18 +47,19 @@ func openUsers(url string, db *dependency.Dependency) (*users, error) {
 	}
 	c.Tracer = statements{}
 	pool := stdlib.OpenDB(*c)
-	// As many as there may be calls; else a connection is made anew for each call above two.
+	// As many as there may be calls at once: otherwise each call above two makes a new connection.
 	pool.SetMaxOpenConns(db.Policy().Concurrent)
 	pool.SetMaxIdleConns(db.Policy().Concurrent)
 	return &users{pool, db}, nil
 }
 
-// prepareAgain is the pause between two tries to make the table. The breaker keeps most of them from the database.
+// prepareAgain is the pause between two tries to make the table. The breaker refuses most of them.
 const prepareAgain = time.Second
 
 // schema can be run as often as one likes.
 var schema = []string{
-	`CREATE TABLE IF NOT EXISTS users (id text PRIMARY KEY, first_name text NOT NULL, last_name text NOT NULL, added timestamptz NOT NULL DEFAULT now())`,
+	`CREATE TABLE IF NOT EXISTS users (id text PRIMARY KEY, first_name text NOT NULL, last_name text NOT NULL,
+		added timestamptz NOT NULL DEFAULT now())`,
 	`INSERT INTO users (id, first_name, last_name) VALUES ('joe', 'joe', 'cool') ON CONFLICT DO NOTHING`,
 }
 
@@ -85,7 +86,7 @@ func (u *users) prepare(ctx context.Context) error {
 	}
 }
 
-// newest returns the newest 100 users, the newest first.
+// newest returns the newest 100 users, newest first.
 func (u *users) newest(ctx context.Context) (list []user, err error) {
 	err = u.call(ctx, func(ctx context.Context) error {
 		rows, err := u.pool.QueryContext(ctx, `SELECT first_name, last_name FROM users ORDER BY added DESC, id LIMIT 100`)
@@ -93,7 +94,7 @@ func (u *users) newest(ctx context.Context) (list []user, err error) {
 			return err
 		}
 		defer rows.Close()
-		list = nil // of a try before this one
+		list = nil // a try before this one may have read some
 		for rows.Next() {
 			var one user
 			if err := rows.Scan(&one.FirstName, &one.LastName); err != nil {
@@ -106,10 +107,11 @@ func (u *users) newest(ctx context.Context) (list []user, err error) {
 	return list, err
 }
 
-// add adds a user, and tells whether it is new: an id that is there already is left as it is.
+// add adds a user, and returns whether the id is new. A user with that id is left as it is.
 func (u *users) add(ctx context.Context, id string, one user) (added bool, err error) {
 	err = u.call(ctx, func(ctx context.Context) error {
-		result, err := u.pool.ExecContext(ctx, `INSERT INTO users (id, first_name, last_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, id, one.FirstName, one.LastName)
+		const insert = `INSERT INTO users (id, first_name, last_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+		result, err := u.pool.ExecContext(ctx, insert, id, one.FirstName, one.LastName)
 		if err != nil {
 			return err
 		}
@@ -120,8 +122,8 @@ func (u *users) add(ctx context.Context, id string, one user) (added bool, err e
 	return added, err
 }
 
-// call calls fn under the database's policy, as one span whose statements are those of all tries. All that is done here
-// does no harm when it is done twice.
+// call calls fn under the database's policy, as one span with the statements of all tries. All statements here may run
+// twice.
 func (u *users) call(ctx context.Context, fn func(context.Context) error) error {
 	ctx, span := begin(ctx, u.db.Name())
 	err := u.db.Do(ctx, func(ctx context.Context) error { return dependency.Safe(blame(fn(ctx))) })
@@ -129,7 +131,7 @@ func (u *users) call(ctx context.Context, fn func(context.Context) error) error 
 	return err
 }
 
-// blame marks the answers that say that the server can't work. Source: PostgreSQL's manual, appendix A, by class.
+// blame marks the errors that mean that the server can't work. Source: PostgreSQL's manual, appendix A, by class.
 func blame(err error) error {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || len(e.Code) < 2 {
@@ -137,8 +139,8 @@ func blame(err error) error {
 	}
 	classes := []string{
 		"08", // connection
-		"53", // no room, too many connections
-		"57", // shutting down, starting up, an operator cancelled
+		"53", // no space, too many connections
+		"57", // shutting down, starting up, cancelled by an operator
 		"58", // files
 		"XX", // the server's own fault
 	}
