@@ -122,6 +122,9 @@ func New(kind Kind, text string) error {
 	return &Error{Kind: kind, Err: errors.New(text), sentinel: true}
 }
 
+// ErrDropped is in the tree of the error of a loss that was ordered (pkg/chaos): the work is done, and its result is lost.
+var ErrDropped = errors.New("an injected loss")
+
 // Occurred returns err as something that happened once, and can be claimed once: a sentinel in its tree gets an Error of
 // its own around it, with the same kind, text and hint. Everything else is returned as it is.
 func Occurred(err error) error {

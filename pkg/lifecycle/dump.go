@@ -98,7 +98,7 @@ func (l *Life) collect(why string, all []stack.Goroutine) []part {
 		cause := context.Cause(l.ctx)
 		head = append(head, "cause", cause, "kind", fault.Of(cause).String())
 	}
-	sections := append([]Section{{"dump", func([]stack.Goroutine) []Item { return []Item{item("state dump", head...)} }}}, l.opts.Sections...)
+	sections := append([]Section{{"dump", func([]stack.Goroutine) []Item { return []Item{item("state dump", head...)} }}}, l.sections...)
 	sections = append(sections,
 		Section{"shutdown", l.delays},
 		Section{"files", func([]stack.Goroutine) []Item { return files() }},

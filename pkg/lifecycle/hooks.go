@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -105,4 +106,17 @@ func (l *Life) pendingHooks() (list []Item) {
 		}
 	}
 	return list
+}
+
+// Together calls all of list at once, and returns when the last one has returned. A panic is an error.
+func Together(ctx context.Context, name string, list ...func(context.Context)) error {
+	errs := make(chan error, len(list))
+	for _, fn := range list {
+		go func() { errs <- fault.Recover(name, func() error { fn(ctx); return nil }) }()
+	}
+	var all []error
+	for range list {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
 }
