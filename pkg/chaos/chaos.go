@@ -47,7 +47,7 @@ const (
 // outside wanted it so, and no error tracker needs to hear of it.
 var (
 	ErrInjected = errors.New("an injected error")
-	ErrDropped  = errors.New("an injected loss")
+	ErrDropped  = fault.ErrDropped
 )
 
 // Options of a Chaos. The zero value works.
