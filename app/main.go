@@ -14,10 +14,11 @@ import (
 
 	"example.com/base-app/pkg/base"
 	"example.com/base-app/pkg/chaos"
+	"example.com/base-app/pkg/cli"
 	"example.com/base-app/pkg/nanny"
 )
 
-func main() { os.Exit(base.Main(&config{}, run)) }
+func main() { os.Exit(cli.Main(&config{}, run)) }
 
 // perWorker is how many events are on their way for each handler: enough to keep it busy, and few enough to leave
 // something for the other replicas.
