@@ -41,17 +41,6 @@ func noFaults() faultHooks {
 		declare: func(FaultPoint) error { return nil }}
 }
 
-// FaultPoint declares p, once, at the start; Step and Hit pass it. The error is a mistake in the program: a bad name, no kind.
-func (rt *Runtime) FaultPoint(p FaultPoint) error { return rt.faults.declare(p) }
-
-// Step is called where a worker passes the fault point in its own loop, before what is done there. It returns nil at once
-// unless somebody ordered a fault: then it waits, panics, or returns an error. With fault.ErrDropped in that the caller does
-// its work all the same, and returns the error in place of the result. It costs a few nanoseconds.
-func (rt *Runtime) Step(ctx context.Context, point string) error { return rt.faults.step(ctx, point) }
-
-// Hit is Step for what is no worker's own loop: a request, a call. A wait ends with ctx.
-func (rt *Runtime) Hit(ctx context.Context, point string) error { return rt.faults.hit(ctx, point) }
-
 // callFaults are what a call can take that must lose nothing: to who publishes an event a drop would be a lie, and what
 // is lost between the queue and the handler stays in flight until the process ends.
 func callFaults() []string { return []string{FaultLatency, FaultError, FaultPanic, FaultStall} }

@@ -56,12 +56,6 @@ func (rt *Runtime) OnStop(name string, budget time.Duration, fn func(context.Con
 	}
 }
 
-// check is one part of the health.
-type check struct {
-	name string
-	ask  func() (any, error)
-}
-
 // Check adds a part to the health, the state dump and `app ctl status`: what ask returns stands there under name. With
 // its error the app is degraded: not ready, and `app health` fails, so that a person looks; /healthz keeps its 200,
 // since a restart wouldn't help. It is asked often and must not block for long.
@@ -109,6 +103,9 @@ func (rt *Runtime) Measure(read func(ctx context.Context, put telemetry.Put), ow
 	}
 }
 
+// FaultPoint declares p, once, at the start; Step and Hit pass it. The error is a mistake in the program: a bad name, no kind.
+func (rt *Runtime) FaultPoint(p FaultPoint) error { return rt.faults.declare(p) }
+
 // Use puts middleware around all routes of the web server, /healthz and the like included. The first that is registered
 // is the outermost. It is called before Serve.
 func (rt *Runtime) Use(middleware func(http.Handler) http.Handler) {
@@ -123,13 +120,6 @@ func (rt *Runtime) Use(middleware func(http.Handler) http.Handler) {
 	if late {
 		rt.refuse("middleware", "", "registered after Serve")
 	}
-}
-
-// commandList is the commands of the control socket.
-type commandList struct {
-	mux   *http.ServeMux
-	names []string
-	own   int // the first of names are the template's, which have a command line of their own
 }
 
 var commandPattern = regexp.MustCompile(`^(GET|POST) /[^ ]*$`)

@@ -58,6 +58,19 @@ type Runtime struct {
 	certificate func() *x509.Certificate // returns the one that is shown, nil without TLS; nil itself until Serve
 }
 
+// check is one part of the health.
+type check struct {
+	name string
+	ask  func() (any, error)
+}
+
+// commandList is the commands of the control socket.
+type commandList struct {
+	mux   *http.ServeMux
+	names []string
+	own   int // the first of names are the template's, which have a command line of their own
+}
+
 // hooks are called at what happens in the runtime. Those that are nil are not.
 type hooks struct {
 	record   func(context.Context, slog.Record)  // each record of the log, before it is written
@@ -103,6 +116,14 @@ func (rt *Runtime) isServer(name string) bool {
 	defer rt.mu.Unlock()
 	return rt.servers[name]
 }
+
+// Step is called where a worker passes the fault point in its own loop, before what is done there. It returns nil at once
+// unless somebody ordered a fault: then it waits, panics, or returns an error. With fault.ErrDropped in that the caller does
+// its work all the same, and returns the error in place of the result. It costs a few nanoseconds.
+func (rt *Runtime) Step(ctx context.Context, point string) error { return rt.faults.step(ctx, point) }
+
+// Hit is Step for what is no worker's own loop: a request, a call. A wait ends with ctx.
+func (rt *Runtime) Hit(ctx context.Context, point string) error { return rt.faults.hit(ctx, point) }
 
 // Started tells that the start is complete: the log goes to its configured level, and /readyz says ready.
 func (rt *Runtime) Started() {
