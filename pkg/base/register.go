@@ -94,7 +94,7 @@ func (rt *Runtime) Measure(read func(ctx context.Context, put telemetry.Put), ow
 		return
 	}
 	for _, m := range own {
-		if !rt.accepts("metric", m.Name, true) {
+		if !rt.accepts("metric", m.Exported(), true) {
 			return
 		}
 	}
