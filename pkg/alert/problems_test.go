@@ -243,10 +243,10 @@ func TestALookEndsWhatALookFound(t *testing.T) {
 // The report to Cronitor counts who should be there, and names who is not.
 func TestAPingNamesTheWorkersThatAreMissing(t *testing.T) {
 	list := []nanny.Status{{Name: "reader", State: nanny.StateParked}, {Name: "once", State: nanny.StateDone}, {Name: "relay", State: nanny.StateDead}}
-	if have, want := pingOf(list), (Ping{State: "fail", Message: "1 of 2 workers are missing: relay is dead", Workers: 2, Missing: 1, Counting: true}); have != want {
+	if have, want := PingOf(list), (Ping{State: "fail", Message: "1 of 2 workers are missing: relay is dead", Workers: 2, Missing: 1, Counting: true}); have != want {
 		t.Errorf("want %+v, have %+v", want, have)
 	}
-	if have, want := pingOf(list[:2]), (Ping{State: "ok", Message: "1 workers", Workers: 1, Counting: true}); have != want {
+	if have, want := PingOf(list[:2]), (Ping{State: "ok", Message: "1 workers", Workers: 1, Counting: true}); have != want {
 		t.Errorf("want %+v, have %+v", want, have)
 	}
 }

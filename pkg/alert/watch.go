@@ -39,21 +39,22 @@ func (p *Problems) Watch(ctx context.Context) error {
 	if previous.Key != "" {
 		p.Raise(previous)
 	}
+	p.look()
 	return every(ctx, lookEvery, p.look)
 }
 
-// every calls fn at once and then each interval, until ctx ends. The worker is parked in between.
+// every calls fn each interval, until ctx ends. The worker is parked in between.
 func every(ctx context.Context, interval time.Duration, fn func()) error {
 	place := "between looks"
 	self := worker.FromContext(ctx)
 	look := time.NewTicker(interval)
 	defer look.Stop()
 	for {
-		fn()
 		self.Park(&place)
 		select {
 		case <-look.C:
 			self.Unpark()
+			fn()
 		case <-ctx.Done():
 			self.Unpark()
 			return nil
@@ -115,11 +116,11 @@ func (p *Problems) find() (now map[string]Alert, unknown map[string]bool) {
 
 // PingWorkers pings Cronitor each minute with how the workers are, until ctx ends. It is a worker.
 func (a *Alerts) PingWorkers(ctx context.Context, workers func() []nanny.Status) error {
-	return every(ctx, pingEvery, func() { a.Ping(pingOf(workers())) })
+	return every(ctx, pingEvery, func() { a.Ping(PingOf(workers())) })
 }
 
-// pingOf counts the workers that should be there, and names those that are not.
-func pingOf(list []nanny.Status) Ping {
+// PingOf counts the workers that should be there, and names those that are not.
+func PingOf(list []nanny.Status) Ping {
 	p := Ping{State: "ok", Counting: true}
 	var missing []string
 	for _, s := range list {

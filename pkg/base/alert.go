@@ -23,13 +23,15 @@ const maxAlertAnswer = 1 << 20
 func (rt *Runtime) makeAlerts() (err error) {
 	s := rt.Settings
 	o := s.Alerts.Options()
-	o.App, o.Device, o.Deployment, o.Version, o.Commit, o.Dir = s.App.Name, s.Device, s.Deployment, rt.Build.Version, rt.Build.Commit, s.DataDir
+	o.App, o.Device, o.Deployment, o.Dir = s.App.Name, s.Device, s.Deployment, s.DataDir
+	o.Version, o.Commit = rt.Build.Version, rt.Build.Commit
 	rt.alerts, err = alert.New(o)
 	if err != nil {
 		return err
 	}
 	rt.problems = alert.NewProblems(rt.alerts, alert.Scene{Began: rt.began, Started: rt.isStarted, Leaving: rt.isLeaving,
-		Dependencies: func() []dependency.Health { return rt.depends.List() }, Checks: rt.failedChecks, Failed: func() error { return rt.nanny.Err() }})
+		Dependencies: func() []dependency.Health { return rt.depends.List() }, Checks: rt.failedChecks,
+		Failed: func() error { return rt.nanny.Err() }})
 	rt.alertEnd = alert.NewEnd(rt.alerts, rt.problems)
 	rt.hooks.record, rt.hooks.failure, rt.hooks.feedback = rt.alerts.Hear, rt.alerts.Report, rt.alerts.Feedback
 	rt.hooks.previous, rt.hooks.forced = rt.alertPrevious, rt.alertForced
@@ -45,7 +47,8 @@ func (rt *Runtime) openAlerts() error {
 	}
 	rt.flush(rt.closeAlerts)
 	context.AfterFunc(rt.Context(), func() { rt.alertEnd.Cause(context.Cause(rt.Context())) })
-	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine, Settled: rt.problems.Settled, Client: rt.alertClient})
+	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine,
+		Settled: rt.problems.Settled, Client: rt.alertClient})
 	if err != nil {
 		return err
 	}
@@ -60,7 +63,8 @@ func (rt *Runtime) openAlerts() error {
 		rt.Go("alerts", rt.problems.Watch, nanny.Restart(3, time.Minute))
 	}
 	if rt.alerts.Pinged() {
-		rt.Go("nanny-report", func(ctx context.Context) error { return rt.alerts.PingWorkers(ctx, rt.nanny.Workers) }, nanny.Restart(3, time.Minute))
+		report := func(ctx context.Context) error { return rt.alerts.PingWorkers(ctx, rt.nanny.Workers) }
+		rt.Go("nanny-report", report, nanny.Restart(3, time.Minute))
 	}
 	return nil
 }
@@ -145,7 +149,8 @@ func (rt *Runtime) statusLine() string {
 			alive++
 		}
 	}
-	lines := []string{fmt.Sprintf("%s on %s: %s, up %s, version %s, %d workers", rt.Settings.App.Name, rt.Settings.Device, h.Status, age(rt.began), rt.Build.Version, alive)}
+	lines := []string{fmt.Sprintf("%s on %s: %s, up %s, version %s, %d workers", rt.Settings.App.Name, rt.Settings.Device, h.Status,
+		age(rt.began), rt.Build.Version, alive)}
 	for _, d := range h.Depends {
 		lines = append(lines, fmt.Sprintf("%s is %s", d.Name, d.State))
 	}

@@ -183,16 +183,17 @@ func TestAFailuresPageAndItsFeedbackLeadToOneEvent(t *testing.T) {
 	}
 }
 
-// Cronitor hears of the start, of who is missing, and of the end; the report of each minute is a job.
+// Cronitor hears of the start, of who is missing, and of the end; the report of each minute is a worker.
 func TestCronitorHearsHowTheWorkersAre(t *testing.T) {
 	s := newTold(t)
 	code, _, _ := call(t, func(rt *Runtime) error {
 		rt.Go("sound", func(ctx context.Context) error { <-ctx.Done(); return nil })
 		s.await(t, `GET /p/key/shop\?.*state=run`)
+		rt.alerts.Ping(alert.PingOf(rt.nanny.Workers()))
 		s.await(t, `metric=count%3A[0-9]+&metric=error_count%3A0&msg=[0-9]+\+workers&state=ok`)
 		rt.Go("broken", func(context.Context) error { return errors.New("out of order") })
 		<-rt.Context().Done()
-		_ = rt.alerts.PingWorkers(rt.Context(), rt.nanny.Workers)
+		rt.alerts.Ping(alert.PingOf(rt.nanny.Workers()))
 		return rt.Wait()
 	}, []string{"CRONITOR_API_KEY=key", "CRONITOR_MONITOR_KEY=shop", "CRONITOR_URL=" + s.URL})
 	s.await(t, `metric=error_count%3A1&msg=1\+of\+[0-9]+\+workers\+are\+missing%3A\+broken\+is\+dead&state=fail`)

@@ -30,7 +30,8 @@ func CheckBackup(s *Settings) error {
 	if s.Queue.URL == "embedded" {
 		return nil
 	}
-	return fault.Config("use the cluster's own tools: nats account backup, nats account restore", errors.New("the queue is kept by the cluster of QUEUE_URL"))
+	return fault.Config("use the cluster's own tools: nats account backup, nats account restore",
+		errors.New("the queue is kept by the cluster of QUEUE_URL"))
 }
 
 // openBackup registers the control command backup.
@@ -56,7 +57,8 @@ func (rt *Runtime) serveBackup(w http.ResponseWriter, r *http.Request) {
 			return err
 		}
 		waiting, dead := m.Events()
-		rt.Log.Info("the queue was copied for a backup", "waiting", waiting, "dead", dead, "took", time.Since(began).Round(time.Millisecond).String())
+		rt.Log.Info("the queue was copied for a backup", "waiting", waiting, "dead", dead,
+			"took", time.Since(began).Round(time.Millisecond).String())
 		return nil
 	})
 }

@@ -3,10 +3,9 @@ package base
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
-	"strings"
+	"slices"
 	"time"
 
 	"example.com/base-app/pkg/control"
@@ -32,11 +31,6 @@ type Status struct {
 	LogStats logging.Stats `json:"log_stats"`
 }
 
-// Level is what the command loglevel takes and answers.
-type Level struct {
-	Level string `json:"level"`
-}
-
 // Dumped is what the command dump answers.
 type Dumped struct {
 	File string `json:"file"`
@@ -56,9 +50,12 @@ func (rt *Runtime) coreCommands() {
 	ask("GET /workers", func() any { return rt.nanny.Workers() })
 	ask("GET /dependencies", func() any { return rt.depends.List() })
 	ask("GET /sockets", func() any { return rt.ZMQ.Sockets() })
-	ask("GET /commands", func() any { return CommandList{rt.forkCommands()} })
-	ask("GET /loglevel", func() any { return rt.level() })
-	rt.Command("POST /loglevel", rt.setLevel)
+	ask("GET /commands", func() any {
+		rt.mu.Lock()
+		defer rt.mu.Unlock()
+		return CommandList{slices.Clone(rt.commands.names[rt.commands.own:])}
+	})
+	rt.logs.Commands(rt.Command)
 	rt.Command("POST /dump", func(*http.Request) (any, error) {
 		file, err := rt.life.Dump("app ctl dump")
 		return Dumped{file}, err
@@ -66,7 +63,8 @@ func (rt *Runtime) coreCommands() {
 }
 
 func (rt *Runtime) status() Status {
-	s := Status{About: rt.about(), Health: rt.health(), PID: os.Getpid(), Restarts: rt.Settings.Monitor.Restarts, Started: rt.began, LogLevel: rt.level().Level, Logs: rt.logs.Outputs(), LogStats: rt.logs.Stats()}
+	s := Status{About: rt.about(), Health: rt.health(), PID: os.Getpid(), Restarts: rt.Settings.Monitor.Restarts, Started: rt.began,
+		LogLevel: rt.logs.LevelName(), Logs: rt.logs.Outputs(), LogStats: rt.logs.Stats()}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	if rt.addr != nil {
@@ -74,22 +72,6 @@ func (rt *Runtime) status() Status {
 		s.TLS = web.ShownOf(rt.certificate())
 	}
 	return s
-}
-
-func (rt *Runtime) level() Level { return Level{strings.ToLower(rt.logs.Level().String())} }
-
-func (rt *Runtime) setLevel(r *http.Request) (any, error) {
-	var want Level
-	if err := control.Arguments(r, &want, `{"level":"debug"}`); err != nil {
-		return nil, err
-	}
-	l, err := logging.ParseLevel(want.Level)
-	if err != nil {
-		return nil, fault.Usage("%w", err)
-	}
-	rt.logs.SetLevel(l)
-	rt.Log.Log(context.Background(), max(l, slog.LevelInfo), "log level is now "+want.Level)
-	return rt.level(), nil
 }
 
 // openControl serves the control socket until the very end: it must answer while the shutdown hangs.

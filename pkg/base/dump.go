@@ -51,7 +51,8 @@ func socketItems(list []zmq.SocketInfo) []lifecycle.Item {
 	for _, s := range list {
 		items = append(items, lifecycle.Item{Title: "socket open: " + s.String(), Attrs: []slog.Attr{
 			slog.String("age", age(s.Opened)), slog.Int("peers", s.Peers), slog.String("blocked", cmp.Or(s.Blocked, "no")),
-			slog.Uint64("sent", s.Sent), slog.String("last_send", age(s.LastSend)), slog.Uint64("received", s.Received), slog.String("last_recv", age(s.LastRecv))}})
+			slog.Uint64("sent", s.Sent), slog.String("last_send", age(s.LastSend)),
+			slog.Uint64("received", s.Received), slog.String("last_recv", age(s.LastRecv))}})
 	}
 	return items
 }
@@ -66,7 +67,8 @@ func age(t time.Time) string {
 
 func (rt *Runtime) healthItems() []lifecycle.Item {
 	h := rt.health()
-	items := []lifecycle.Item{{Title: "health", Attrs: []slog.Attr{slog.String("status", h.Status), slog.String("problems", strings.Join(h.Problems, "; "))}}}
+	items := []lifecycle.Item{{Title: "health", Attrs: []slog.Attr{
+		slog.String("status", h.Status), slog.String("problems", strings.Join(h.Problems, "; "))}}}
 	for _, name := range slices.Sorted(maps.Keys(h.Parts)) {
 		text, err := json.Marshal(h.Parts[name])
 		if err != nil {

@@ -33,7 +33,8 @@ type Health struct {
 }
 
 func (rt *Runtime) health() Health {
-	h := Health{Status: "ok", Uptime: time.Since(rt.began).Seconds(), Workers: map[string]nanny.State{}, Parts: map[string]any{}, Depends: rt.depends.List()}
+	h := Health{Status: "ok", Uptime: time.Since(rt.began).Seconds(), Workers: map[string]nanny.State{}, Parts: map[string]any{},
+		Depends: rt.depends.List()}
 	for _, s := range rt.nanny.Workers() {
 		h.Workers[s.Name] = s.State
 	}

@@ -25,7 +25,8 @@ func (rt *Runtime) OpenQueue(inFlight int) (*telemetry.Events, error) {
 	s := &rt.Settings.Queue
 	defer rt.opens(0)
 	q, err := queue.Open(rt.Context(), queue.Options{Dir: rt.Settings.QueueDir(), URL: s.URL, Credentials: s.Credentials,
-		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries, AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log, Opening: rt.opens, Fault: rt.queueFault})
+		CA: s.CA, Cert: s.Cert, Key: s.Key, Replicas: s.Replicas, MaxBytes: int64(s.MaxBytes), MaxDeliveries: s.MaxDeliveries,
+		AckWait: s.AckWait, InFlight: inFlight, Log: rt.Log, Opening: rt.opens, Fault: rt.queueFault})
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"slices"
 	"time"
 
 	"example.com/base-app/pkg/control"
@@ -153,13 +152,6 @@ func (rt *Runtime) CommandHandler(pattern string, h http.Handler) {
 	}()
 	rt.commands.mux.Handle(pattern, h)
 	rt.commands.names = append(rt.commands.names, pattern)
-}
-
-// ownCommands are the commands that a fork added.
-func (rt *Runtime) forkCommands() []string {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	return slices.Clone(rt.commands.names[rt.commands.own:])
 }
 
 // flush registers fn to send what is left at shutdown, when workers and queue have ended, and while heartbeats go on. All

@@ -112,8 +112,9 @@ func (rt *Runtime) assemble(p Program) (err error) {
 	if err := rt.makeParts(); err != nil {
 		return err
 	}
-	rt.logs, err = logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment, Version: build.Version, Commit: build.Commit,
-		Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Hear: rt.hooks.record, Out: p.Out})
+	rt.logs, err = logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment, Version: build.Version,
+		Commit: build.Commit,
+		Level:  s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Hear: rt.hooks.record, Out: p.Out})
 	if err != nil {
 		return err
 	}
@@ -122,10 +123,11 @@ func (rt *Runtime) assemble(p Program) (err error) {
 		return err
 	}
 	rt.life = lifecycle.New(lifecycle.Options{Log: rt.Log, Grace: s.Shutdown.Grace, Signals: p.Signals,
-		Hangup: func() { rt.Log.Warn("SIGHUP: log level is now " + rt.toggleDebug()) },
+		Hangup: func() { rt.Log.Warn("SIGHUP: log level is now " + strings.ToLower(rt.logs.ToggleDebug().String())) },
 		Delay:  rt.drainDelay,
 		Debug:  func() { rt.logs.SetLevel(slog.LevelDebug) }})
-	rt.nanny = nanny.New(telemetry.NewContext(rt.Context(), rt.Telemetry), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline, Report: rt.failed("worker"), Fail: rt.Stop})
+	rt.nanny = nanny.New(telemetry.NewContext(rt.Context(), rt.Telemetry), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline,
+		Report: rt.failed("worker"), Fail: rt.Stop})
 	rt.coreSections()
 	rt.coreCommands()
 	queue.Commands(rt.openedQueue, rt.Log, rt.Command)
@@ -141,8 +143,6 @@ func (rt *Runtime) assemble(p Program) (err error) {
 	}
 	return nil
 }
-
-func (rt *Runtime) toggleDebug() string { return strings.ToLower(rt.logs.ToggleDebug().String()) }
 
 // terminateSockets ends all socket calls when the latch closes, and makes the shutdown wait for the sockets' owners.
 func (rt *Runtime) terminateSockets() {

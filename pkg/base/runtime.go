@@ -132,7 +132,8 @@ func (rt *Runtime) Started() {
 	rt.started = true
 	rt.mu.Unlock()
 	if first {
-		rt.Log.Info("started", "took", time.Since(rt.began).Round(time.Microsecond).String(), "log_level", strings.ToLower(rt.Settings.Log.Level.String()))
+		rt.Log.Info("started", "took", time.Since(rt.began).Round(time.Microsecond).String(), "log_level",
+			strings.ToLower(rt.Settings.Log.Level.String()))
 		rt.logs.Started()
 	}
 }

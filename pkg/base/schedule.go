@@ -38,7 +38,8 @@ func (rt *Runtime) Schedule(j schedule.Job) {
 
 // makeSchedule makes the Scheduler, and what shows its jobs.
 func (rt *Runtime) makeSchedule() {
-	rt.jobs = schedule.New(schedule.Options{Log: rt.Log, Report: rt.failed("job"), Fail: func(err error) { rt.life.Stop(err) }, Client: rt.pingClient,
+	rt.jobs = schedule.New(schedule.Options{Log: rt.Log, Report: rt.failed("job"), Fail: func(err error) { rt.life.Stop(err) },
+		Client: rt.pingClient,
 		Trace: func(ctx context.Context, job, run string) (context.Context, func(schedule.Outcome, error)) {
 			ctx, end := rt.Telemetry.Job(ctx, job, run)
 			return ctx, func(o schedule.Outcome, err error) { end(string(o), err) }

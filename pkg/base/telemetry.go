@@ -17,7 +17,8 @@ import (
 
 // newTelemetry makes what the settings switch on, nil if that is nothing. Its error names the setting that is wrong.
 func newTelemetry(s *Settings, build Build, log *slog.Logger) (*telemetry.Telemetry, error) {
-	return telemetry.New(telemetry.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment, Version: build.Version, Commit: build.Commit, Go: build.Go,
+	return telemetry.New(telemetry.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment, Version: build.Version,
+		Commit: build.Commit, Go: build.Go,
 		Log: log, Prometheus: s.ServesMetrics(), StatsD: s.StatsD.Addr,
 		Influx: telemetry.Influx{URL: s.Influx.URL, Token: s.Influx.Token.Reveal(), Org: s.Influx.Org, Bucket: s.Influx.Bucket},
 		OTel:   s.OTel.Options()})
@@ -39,7 +40,8 @@ func (rt *Runtime) openTelemetry() error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(rt.Context(), "tcp", rt.Settings.Metrics.Addr)
 	if err != nil {
-		return fault.Config("set METRICS_ADDR to host:port that nobody else uses, 127.0.0.1:9464 for example, or to off", fmt.Errorf("METRICS_ADDR: listen: %w", err))
+		return fault.Config("set METRICS_ADDR to host:port that nobody else uses, 127.0.0.1:9464 for example, or to off",
+			fmt.Errorf("METRICS_ADDR: listen: %w", err))
 	}
 	rt.Log.Info("serving metrics", "url", "http://"+l.Addr().String()+"/metrics")
 	server := web.New(l, web.Options{Handler: h, Log: rt.Log, Level: func(*http.Request, int) slog.Level { return slog.LevelDebug }})

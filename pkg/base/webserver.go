@@ -50,13 +50,15 @@ func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
 // webOptions is the web server as the settings want it.
 func (rt *Runtime) webOptions(h http.Handler) web.Options {
 	s := rt.Settings.Web
-	return web.Options{Addr: s.Addr, Handler: h, Log: rt.Log, WithAttrs: logging.With, Trace: rt.Telemetry.Server(), Report: rt.failed("web"), Feedback: rt.feedback,
+	return web.Options{Addr: s.Addr, Handler: h, Log: rt.Log, WithAttrs: logging.With, Trace: rt.Telemetry.Server(),
+		Report: rt.failed("web"), Feedback: rt.feedback,
 		Rate: float64(s.Rate), Burst: s.Burst, TrustedProxies: s.Proxies, TLSCertFile: s.TLSCert, TLSKeyFile: s.TLSKey}
 }
 
 // feedback logs what people wrote about a failure, and passes it on.
 func (rt *Runtime) feedback(ctx context.Context, f web.Feedback) {
-	rt.Log.WarnContext(ctx, "feedback", "report_id", f.ReportID, "failed_request_id", f.RequestID, "name", f.Name, "email", f.Email, "comment", f.Comment)
+	rt.Log.WarnContext(ctx, "feedback", "report_id", f.ReportID, "failed_request_id", f.RequestID, "name", f.Name, "email", f.Email,
+		"comment", f.Comment)
 	if rt.hooks.feedback != nil {
 		rt.hooks.feedback(f)
 	}

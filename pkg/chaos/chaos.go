@@ -12,7 +12,7 @@
 // with who gave it and how often it struck; an order touches only the points that it named at its start and that take
 // its kind; orders live in memory alone, so that a restart ends them; a point costs a nanosecond while there is no order.
 //
-// It knows no queue and no socket. They call a function func(ctx, point) error, if they were given one, where they can
+// Queue and sockets do not know it. They call a function func(ctx, point) error, if they were given one, where they can
 // bear its error, and pkg/base gives them Hit or Step. A point takes only the kinds that break no promise: what must not
 // be lost has no drop, and the control socket, which ends all this, has no point at all.
 package chaos

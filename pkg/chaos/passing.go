@@ -9,8 +9,8 @@ import (
 	"example.com/base-app/pkg/zmq"
 )
 
-// PointsOf are the points that come and go: workers and sockets. A worker that is a server does its work in goroutines of its own, and passes no
-// point itself. deadline is that of who owns a socket and is no worker.
+// PointsOf are the points that come and go: workers and sockets. A worker that is a server does its work in goroutines of
+// its own, and passes no point itself. deadline is that of who owns a socket and is no worker.
 func PointsOf(running []nanny.Status, sockets []zmq.SocketInfo, isServer func(worker string) bool, deadline time.Duration) []Point {
 	callKinds := []Kind{Latency, Error, Panic, Stall}
 	workers := map[string]nanny.Status{}

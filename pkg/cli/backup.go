@@ -88,7 +88,8 @@ func (p *program) makeBackup(ctx context.Context, s *base.Settings, log *slog.Lo
 		fmt.Fprintf(p.out, "%s: %d events that wait, %d dead letters\n", file, waiting, dead)
 	}
 	if n := m.Lost(); n > 0 && err == nil {
-		err = &fault.Error{Hint: "look at the disk of DATA_DIR, and at the app's log since its last start", Err: fmt.Errorf("the backup was made, but the disk has damaged %d records, which are not in it", n)}
+		err = &fault.Error{Hint: "look at the disk of DATA_DIR, and at the app's log since its last start",
+			Err: fmt.Errorf("the backup was made, but the disk has damaged %d records, which are not in it", n)}
 	}
 	return err
 }
@@ -109,7 +110,8 @@ func copyQueue(ctx context.Context, s *base.Settings, w io.Writer, log *slog.Log
 				return copyFiles(ctx, s, w, folder, log)
 			}
 			if time.Since(began) > startTime {
-				return &fault.Error{Kind: fault.KindDependency, Hint: "the app hangs, or CONTROL_SOCKET differs from the app's", Err: fmt.Errorf("%w, but nobody answers at %s", lockErr, s.Control.Socket)}
+				return &fault.Error{Kind: fault.KindDependency, Hint: "the app hangs, or CONTROL_SOCKET differs from the app's",
+					Err: fmt.Errorf("%w, but nobody answers at %s", lockErr, s.Control.Socket)}
 			}
 		}
 		select {
@@ -138,7 +140,8 @@ func (p *program) verifyBackup(ctx context.Context, s *base.Settings, file strin
 		return &fault.Error{Op: "backup verify", Hint: fault.Hint(err), Err: err} // whatever it is, the answer is no
 	}
 	waiting, dead := m.Events()
-	fmt.Fprintf(p.out, "%s: good: of %s, restored and compared, %d events that wait, %d dead letters\n", file, m.Time.Format(time.RFC3339), waiting, dead)
+	fmt.Fprintf(p.out, "%s: good: of %s, restored and compared, %d events that wait, %d dead letters\n", file, m.Time.Format(time.RFC3339),
+		waiting, dead)
 	return nil
 }
 

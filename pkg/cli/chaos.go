@@ -34,7 +34,8 @@ type chaosStart struct {
 
 // Run gives an order.
 func (s *chaosStart) Run(p *program, c *ctl) error {
-	o := chaos.Order{Scope: s.Scope, Kind: chaos.Kind(s.Kind), Probability: s.Probability, Delay: s.Delay, Jitter: s.Jitter, For: s.For, Seed: s.Seed, Reason: s.Reason, Force: s.Force}
+	o := chaos.Order{Scope: s.Scope, Kind: chaos.Kind(s.Kind), Probability: s.Probability, Delay: s.Delay, Jitter: s.Jitter, For: s.For,
+		Seed: s.Seed, Reason: s.Reason, Force: s.Force}
 	return post(p, c, "/chaos", o, func(w io.Writer, s chaos.Status) { printOrders(w, []chaos.Status{s}) })
 }
 
@@ -75,7 +76,8 @@ func printOrders(w io.Writer, list []chaos.Status) {
 		if s.State == chaos.Active {
 			left = time.Until(s.Until).Round(time.Second).String()
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%v\t%s\t%s\t%d\t%d\t%d\t%s\n", s.ID, s.State, s.Scope, s.Kind, s.Probability, delay, left, s.Passed, s.Strikes, s.Seed, s.Reason)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%v\t%s\t%s\t%d\t%d\t%d\t%s\n", s.ID, s.State, s.Scope, s.Kind, s.Probability, delay, left, s.Passed,
+			s.Strikes, s.Seed, s.Reason)
 	}
 }
 

@@ -94,7 +94,8 @@ func (p *program) parse(c *commands) (command *kong.Context, err error) {
 }
 
 func (p *program) parser(c *commands) (*kong.Kong, error) {
-	parser, err := kong.New(c, kong.Name("app"), kong.Description("A container application that stays up. Settings come from the environment: app config lists them."),
+	parser, err := kong.New(c, kong.Name("app"),
+		kong.Description("A container application that stays up. Settings come from the environment: app config lists them."),
 		kong.Writers(p.out, p.err), kong.Exit(func(code int) { panic(exited(code)) }), kong.UsageOnError(),
 		kong.Vars{"age": base.KeepFor.String()})
 	if err != nil {

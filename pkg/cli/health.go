@@ -45,7 +45,8 @@ func (p *program) probe(ctx context.Context, s *base.Settings, timeout time.Dura
 		return fmt.Errorf("health: %w", err)
 	}
 	dialer := net.Dialer{Timeout: timeout}
-	client := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext, TLSClientConfig: onlyTheApps(ctx, s)}}
+	client := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext,
+		TLSClientConfig: onlyTheApps(ctx, s)}}
 	answer, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("the app does not answer: %w", err)

@@ -114,7 +114,8 @@ func printQueue(w io.Writer, s queue.StatusAnswer) {
 	row("oldest", "%v", s.OldestAge.Round(time.Millisecond))
 	row("on disk", "%s of %s", size(s.Bytes), size(uint64(s.MaxBytes)))
 	row("dead letters", "%d", s.DeadLetters)
-	row("since the start", "%d accepted, %d rejected, %d processed, %d retried, %d dead", s.Accepted, s.Rejected, s.Processed, s.Retried, s.Dead)
+	row("since the start", "%d accepted, %d rejected, %d processed, %d retried, %d dead", s.Accepted, s.Rejected, s.Processed, s.Retried,
+		s.Dead)
 	row("publish", "half within %.1f ms, 99 %% within %.1f ms", s.Publish.P50, s.Publish.P99)
 	row("handle", "half within %.1f ms, 99 %% within %.1f ms", s.Handle.P50, s.Handle.P99)
 	if len(s.Lost) > 0 {
@@ -124,7 +125,8 @@ func printQueue(w io.Writer, s queue.StatusAnswer) {
 
 // queueText is the state of the queue in a line.
 func queueText(s queue.Stats) string {
-	text := fmt.Sprintf("%d waiting, %d in flight, %d dead letters, %s of %s", s.Waiting, s.InFlight, s.DeadLetters, size(s.Bytes), size(uint64(s.MaxBytes)))
+	text := fmt.Sprintf("%d waiting, %d in flight, %d dead letters, %s of %s", s.Waiting, s.InFlight, s.DeadLetters, size(s.Bytes),
+		size(uint64(s.MaxBytes)))
 	if len(s.Lost) > 0 {
 		text += fmt.Sprintf(", %d damaged on disk", len(s.Lost))
 	}

@@ -25,7 +25,8 @@ func printJobs(w io.Writer, list []schedule.Status) {
 		if j.Ended.After(j.Began) {
 			took = j.Ended.Sub(j.Began).Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", j.Name, j.Spec, j.State, began, took, cmp.Or(string(j.Outcome), "-"), j.Next.Format(time.RFC3339),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", j.Name, j.Spec, j.State, began, took, cmp.Or(string(j.Outcome), "-"),
+			j.Next.Format(time.RFC3339),
 			j.Runs[schedule.Done], j.Runs[schedule.Failed]+j.Runs[schedule.TimedOut], j.Runs[schedule.Skipped], cmp.Or(j.Error, "-"))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"example.com/base-app/pkg/base"
 	"example.com/base-app/pkg/dependency"
+	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/zmq"
@@ -50,11 +51,11 @@ func (dumpCommand) Run(p *program, c *ctl) error {
 
 // Run shows or changes the level.
 func (l *loglevelCommand) Run(p *program, c *ctl) error {
-	print := func(w io.Writer, l base.Level) { fmt.Fprintln(w, l.Level) }
+	print := func(w io.Writer, l logging.LevelAnswer) { fmt.Fprintln(w, l.Level) }
 	if l.Level == "" {
 		return get(p, c, "/loglevel", print)
 	}
-	return post(p, c, "/loglevel", base.Level{Level: l.Level}, print)
+	return post(p, c, "/loglevel", logging.LevelAnswer{Level: l.Level}, print)
 }
 
 func printStatus(w io.Writer, s base.Status) {
@@ -74,7 +75,8 @@ func printStatus(w io.Writer, s base.Status) {
 	}
 	row("log level", s.LogLevel)
 	row("logs", s.Logs)
-	row("log lines lost", fmt.Sprintf("%d dropped by syslog, %d repeats and %d by LOG_SAMPLE left out, %d cut", s.LogStats.Dropped, s.LogStats.Suppressed, s.LogStats.Sampled, s.LogStats.Truncated))
+	row("log lines lost", fmt.Sprintf("%d dropped by syslog, %d repeats and %d by LOG_SAMPLE left out, %d cut", s.LogStats.Dropped,
+		s.LogStats.Suppressed, s.LogStats.Sampled, s.LogStats.Truncated))
 	var names []string
 	for name, state := range s.Workers {
 		names = append(names, name+" ("+string(state)+")")
@@ -102,7 +104,8 @@ func partText(name string, part any) string {
 func printWorkers(w io.Writer, list []nanny.Status) {
 	fmt.Fprintln(w, "WORKER\tSTATE\tFOR\tBEATS\tRESTARTS\tWAITS IN\tLAST ERROR")
 	for _, s := range list {
-		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%d\t%s\t%s\n", s.Name, s.State, time.Since(s.Since).Round(time.Second), s.Beats, s.Restarts, cmp.Or(s.Waits, "-"), cmp.Or(s.Error, "-"))
+		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%d\t%s\t%s\n", s.Name, s.State, time.Since(s.Since).Round(time.Second), s.Beats, s.Restarts,
+			cmp.Or(s.Waits, "-"), cmp.Or(s.Error, "-"))
 	}
 }
 
@@ -126,7 +129,8 @@ func printDependencies(w io.Writer, list []dependency.Health) {
 	}
 	fmt.Fprintln(w, "DEPENDENCY\tSTATE\tFOR\tBREAKER\tREQUIRED\tCALLS\tFAILED\tREFUSED\tIN FLIGHT\tLAST ERROR")
 	for _, d := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%t\t%d\t%d of %d\t%d\t%d\t%s\n", d.Name, d.State, time.Since(d.Since).Round(time.Second), d.Breaker, d.Required,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%t\t%d\t%d of %d\t%d\t%d\t%s\n", d.Name, d.State, time.Since(d.Since).Round(time.Second), d.Breaker,
+			d.Required,
 			d.Calls, d.Failures, d.Tries, d.Refused, d.InFlight, cmp.Or(d.LastError, "-"))
 	}
 }

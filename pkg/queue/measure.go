@@ -2,13 +2,15 @@ package queue
 
 import "context"
 
-// Measure puts what is known, under the names in pkg/telemetry: of those who get 0 instead some keep it, others alert. Once the process closes, the
-// queue's state is nobody's trouble any more, only what it has counted.
+// Measure puts what is known, under the names in pkg/telemetry: of those who get 0 instead some keep it, others alert.
+// Once the process closes, the queue's state is nobody's trouble any more, only what it has counted.
 func (q *Queue) Measure(ctx context.Context, closing bool, put func(name string, value float64, labels ...string)) {
 	s, err := q.Stats(ctx)
-	for name, n := range map[string]uint64{"events_accepted": s.Accepted, "events_rejected": s.Rejected, "events_processed": s.Processed, "events_retried": s.Retried, "events_dead": s.Dead} {
-		put(name, float64(n))
-	}
+	put("events_accepted", float64(s.Accepted))
+	put("events_rejected", float64(s.Rejected))
+	put("events_processed", float64(s.Processed))
+	put("events_retried", float64(s.Retried))
+	put("events_dead", float64(s.Dead))
 	if closing {
 		return
 	}

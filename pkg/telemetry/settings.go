@@ -24,6 +24,8 @@ type OTelSettings struct {
 // Options returns what the settings say.
 func (s *OTelSettings) Options() OTel {
 	return OTel{SDKDisabled: s.Disabled, ServiceName: s.Service, ResourceAttributes: s.Attributes, TracesExporter: s.TracesExporter,
-		MetricsExporter: s.MetricsExporter, Endpoint: s.Endpoint, TracesEndpoint: s.TracesEndpoint, MetricsEndpoint: s.MetricsEndpoint, Protocol: s.Protocol,
-		Headers: s.Headers.Reveal(), TracesSampler: s.Sampler, TracesSamplerArg: s.SamplerArg, MaxQueueSize: s.QueueSize, MetricInterval: s.Interval}
+		MetricsExporter: s.MetricsExporter, Endpoint: s.Endpoint, TracesEndpoint: s.TracesEndpoint, MetricsEndpoint: s.MetricsEndpoint,
+		Protocol: s.Protocol,
+		Headers:  s.Headers.Reveal(), TracesSampler: s.Sampler, TracesSamplerArg: s.SamplerArg, MaxQueueSize: s.QueueSize,
+		MetricInterval: s.Interval}
 }
