@@ -2,13 +2,11 @@ package base
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"regexp"
 	"time"
 
 	"example.com/base-app/pkg/control"
-	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/stack"
 	"example.com/base-app/pkg/telemetry"
@@ -16,11 +14,6 @@ import (
 
 // A part of the app, the template's or a fork's, registers what it adds while the app starts. What is wrong with that (a
 // name that is taken, no function, too late) is a mistake in the program: it ends the process at once, with exit code 1.
-
-// refuse ends the process because of a registration that can't be.
-func (rt *Runtime) refuse(what, name, format string, args ...any) {
-	rt.life.Stop(&fault.Error{Op: what, Subject: name, Err: fmt.Errorf(format, args...)})
-}
 
 // accepts tells whether name may be registered, as the first of what.
 func (rt *Runtime) accepts(what, name string, hasFunction bool) bool {

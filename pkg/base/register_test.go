@@ -13,6 +13,7 @@ import (
 	"example.com/base-app/pkg/control"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
+	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/stack"
 	"example.com/base-app/pkg/telemetry"
 )
@@ -47,6 +48,10 @@ func TestAWrongRegistrationEndsTheProcess(t *testing.T) {
 		`metric "orders_open": it has no meaning`:             func(rt *Runtime) { rt.Measure(read, with(func(m *telemetry.Metric) { m.Meaning = "" })) },
 		`metric "orders_open": the label`:                     func(rt *Runtime) { rt.Measure(read, with(func(m *telemetry.Metric) { m.Labels = []string{"A b"} })) },
 		`metric "queue_depth": the template has one`:          func(rt *Runtime) { rt.Measure(read, with(func(m *telemetry.Metric) { m.Name = "queue_depth" })) },
+		"web server: web: registered twice":                   func(rt *Runtime) { rt.Serve(routes); rt.Serve(routes) },
+		"web server: web: registered without a function":      func(rt *Runtime) { rt.Serve(nil) },
+		"worker: mule: started without a function":            func(rt *Runtime) { rt.Go("mule", nil) },
+		`job "report": there is nothing to do`:                func(rt *Runtime) { rt.Schedule(schedule.Job{Name: "report", Spec: "@daily"}) },
 		"middleware: registered without a function":           func(rt *Runtime) { rt.Use(nil) },
 		"middleware: number 2 returned no handler":            func(rt *Runtime) { rt.Use(same); rt.Use(none); rt.Serve(routes) },
 		"middleware: registered after Serve":                  func(rt *Runtime) { rt.Serve(routes); rt.Use(same) },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -94,9 +95,18 @@ func (rt *Runtime) Context() context.Context { return rt.life.Context() }
 // Stop ends the process because of cause, unless it ends already.
 func (rt *Runtime) Stop(cause error) { rt.life.Stop(cause) }
 
-// Go starts fn as the worker called name; see nanny.Go. What goes wrong (a name given twice) ends the process.
+// refuse ends the process because of a registration that can't be.
+func (rt *Runtime) refuse(what, name, format string, args ...any) {
+	rt.life.Stop(&fault.Error{Op: what, Subject: name, Err: fmt.Errorf(format, args...)})
+}
+
+// Go starts fn as the worker called name; see nanny.Go. What goes wrong (a name given twice, no function) ends the process.
 // While shutting down nothing is started.
 func (rt *Runtime) Go(name string, fn nanny.Func, opts ...nanny.Option) {
+	if fn == nil {
+		rt.refuse("worker", name, "started without a function")
+		return
+	}
 	if err := rt.nanny.Go(name, rt.faults.worker(name, fn), opts...); err != nil && !errors.Is(err, nanny.ErrClosing) {
 		rt.life.Stop(err)
 	}
