@@ -34,7 +34,8 @@ func (rt *Runtime) makeAlerts() (err error) {
 		Failed: func() error { return rt.nanny.Err() }})
 	rt.alertEnd = alert.NewEnd(rt.alerts, rt.problems)
 	rt.hooks.record, rt.hooks.failure, rt.hooks.feedback = rt.alerts.Hear, rt.alerts.Report, rt.alerts.Feedback
-	rt.hooks.previous, rt.hooks.forced = rt.alertPrevious, rt.alertForced
+	rt.hooks.previous = rt.alertPrevious
+	rt.hooks.forced = func(e lifecycle.Exit) { rt.alertEnd.Forced(context.Cause(rt.Context()), e, rt.alive) }
 	return nil
 }
 
@@ -45,7 +46,11 @@ func (rt *Runtime) openAlerts() error {
 	if rt.alerts.Watched() {
 		rt.problems.Load(filepath.Join(rt.folder.Dir, alert.ProblemsFile))
 	}
-	rt.flush(rt.closeAlerts)
+	rt.flush(func(ctx context.Context) {
+		if err := rt.alertEnd.Close(ctx, context.Cause(rt.Context())); err != nil {
+			rt.Log.Warn("alerts that were left could not be sent", "error", err)
+		}
+	})
 	context.AfterFunc(rt.Context(), func() { rt.alertEnd.Cause(context.Cause(rt.Context())) })
 	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine,
 		Settled: rt.problems.Settled, Client: rt.alertClient})
@@ -126,18 +131,6 @@ func (rt *Runtime) alertPrevious(run previousRun) {
 		cause += "; the monitor says: " + reason
 	}
 	rt.problems.Previous(cause, run.exit)
-}
-
-// closeAlerts sends what is left.
-func (rt *Runtime) closeAlerts(ctx context.Context) {
-	if err := rt.alertEnd.Close(ctx, context.Cause(rt.Context())); err != nil {
-		rt.Log.Warn("alerts that were left could not be sent", "error", err)
-	}
-}
-
-// alertForced alerts of an end that had to be forced.
-func (rt *Runtime) alertForced(e lifecycle.Exit) {
-	rt.alertEnd.Forced(context.Cause(rt.Context()), e, rt.alive)
 }
 
 // statusLine is what /status answers in Telegram.

@@ -150,20 +150,13 @@ func (rt *Runtime) CommandHandler(pattern string, h http.Handler) {
 // flush registers fn to send what is left at shutdown, when workers and queue have ended, and while heartbeats go on. All
 // that is registered sends at once, within one budget.
 func (rt *Runtime) flush(fn func(context.Context)) {
-	rt.mu.Lock()
-	first := rt.flushes == nil
-	rt.flushes = append(rt.flushes, fn)
-	rt.mu.Unlock()
-	if !first {
+	if !rt.flushes.Add(fn) {
 		return
 	}
 	rt.OnStop("flush", telemetry.Budget, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, telemetry.Budget-closeMargin)
 		defer cancel()
-		rt.mu.Lock()
-		list := rt.flushes
-		rt.mu.Unlock()
-		return lifecycle.Together(ctx, "flush", list...)
+		return rt.flushes.Run(ctx)
 	})
 }
 

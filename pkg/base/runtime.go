@@ -37,6 +37,7 @@ type Runtime struct {
 	life    *lifecycle.Life
 	nanny   *nanny.Nanny
 	depends *dependency.Registry
+	flushes lifecycle.Together
 	hooks   hooks
 	faults  faultHooks
 	parts
@@ -46,7 +47,6 @@ type Runtime struct {
 	started    bool
 	opening    time.Time // until then the start may take its time
 	queue      *queue.Queue
-	flushes    []func(context.Context)
 	registered map[string]bool // what has a name, and may be there once
 	checks     []check
 	commands   commandList
@@ -112,13 +112,17 @@ func (rt *Runtime) Go(name string, fn nanny.Func, opts ...nanny.Option) {
 	}
 }
 
-// goServer is Go for a worker that does its work in goroutines of its own: it passes no fault point itself. The error is
-// nanny.ErrClosing if it was not started.
-func (rt *Runtime) goServer(name string, fn nanny.Func) error {
+// goServer is Go for a worker that does its work in goroutines of its own: it passes no fault point itself. While shutting
+// down serve is called at once, with a context that has ended, to close what it was made with.
+func (rt *Runtime) goServer(name string, serve nanny.Func) error {
 	rt.mu.Lock()
 	rt.servers[name] = true
 	rt.mu.Unlock()
-	return rt.nanny.Go(name, rt.faults.worker(name, fn))
+	err := rt.nanny.Go(name, rt.faults.worker(name, serve))
+	if errors.Is(err, nanny.ErrClosing) {
+		return serve(rt.Context())
+	}
+	return err
 }
 
 func (rt *Runtime) isServer(name string) bool {

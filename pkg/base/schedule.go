@@ -2,13 +2,11 @@ package base
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"example.com/base-app/pkg/lifecycle"
-	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/web"
@@ -68,10 +66,7 @@ func (rt *Runtime) closePings(ctx context.Context) error {
 // openSchedule starts the worker that does the jobs, with those that every app has.
 func (rt *Runtime) openSchedule() error {
 	rt.Schedule(schedule.Job{Name: "retention", Spec: "@daily", Jitter: retentionJitter, Timeout: retentionTime, Do: rt.retain})
-	if err := rt.goServer(scheduleWorker, rt.jobs.Run); err != nil && !errors.Is(err, nanny.ErrClosing) {
-		return err
-	}
-	return nil
+	return rt.goServer(scheduleWorker, rt.jobs.Run)
 }
 
 // retain removes what is old from the data folder.

@@ -2,7 +2,6 @@ package base
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,7 +9,6 @@ import (
 
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
-	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/telemetry"
 	"example.com/base-app/pkg/web"
 )
@@ -45,12 +43,7 @@ func (rt *Runtime) openTelemetry() error {
 	}
 	rt.Log.Info("serving metrics", "url", "http://"+l.Addr().String()+"/metrics")
 	server := web.New(l, web.Options{Handler: h, Log: rt.Log, Level: func(*http.Request, int) slog.Level { return slog.LevelDebug }})
-	if err := rt.goServer(metricsWorker, server.Serve); errors.Is(err, nanny.ErrClosing) {
-		return server.Serve(rt.Context()) // with a context that has ended it closes the listener
-	} else if err != nil {
-		return err
-	}
-	return nil
+	return rt.goServer(metricsWorker, server.Serve)
 }
 
 // closeTelemetry sends what is left.

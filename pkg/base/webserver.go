@@ -2,11 +2,9 @@ package base
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"example.com/base-app/pkg/logging"
-	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/web"
 )
 
@@ -43,9 +41,7 @@ func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
 	rt.mu.Unlock()
 	context.AfterFunc(rt.life.Leaving(), server.HangUp)
 	rt.Log.Info("listening", "url", rt.Settings.Scheme()+"://"+server.Addr().String())
-	if err := rt.goServer(webWorker, server.Serve); errors.Is(err, nanny.ErrClosing) {
-		_ = server.Serve(rt.Context()) // with a context that has ended it closes the listener
-	} else if err != nil {
+	if err := rt.goServer(webWorker, server.Serve); err != nil {
 		rt.life.Stop(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"example.com/base-app/pkg/fault"
@@ -108,11 +109,28 @@ func (l *Life) pendingHooks() (list []Item) {
 	return list
 }
 
-// Together calls all of list at once, and returns when the last one has returned. A panic is an error.
-func Together(ctx context.Context, name string, list ...func(context.Context)) error {
+// Together is functions that run at once. The zero value has none.
+type Together struct {
+	mu   sync.Mutex
+	list []func(context.Context)
+}
+
+// Add adds fn, and returns whether it is the first one.
+func (t *Together) Add(fn func(context.Context)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.list = append(t.list, fn)
+	return len(t.list) == 1
+}
+
+// Run calls all of them at once, and returns when the last one has returned. A panic is an error.
+func (t *Together) Run(ctx context.Context) error {
+	t.mu.Lock()
+	list := t.list
+	t.mu.Unlock()
 	errs := make(chan error, len(list))
 	for _, fn := range list {
-		go func() { errs <- fault.Recover(name, func() error { fn(ctx); return nil }) }()
+		go func() { errs <- fault.Recover("flush", func() error { fn(ctx); return nil }) }()
 	}
 	var all []error
 	for range list {
