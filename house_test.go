@@ -35,6 +35,7 @@ var floors = map[string]int{
 	"pkg/schedule":  5,
 	"pkg/alert":     5, // it calls through pkg/web
 	"pkg/base":      6,
+	"pkg/cli":       7,
 	"pkg/pipeline":  7,
 	"app":           8, "internal/testapp": 8, "docker/e2e/stubborn": 8, "cmd/monitor": 8, "examples/naughty": 8,
 	"examples/demo": 8, "examples/demo/service1": 8, "examples/demo/service2": 8, "examples/demo/load": 8,

@@ -2,76 +2,138 @@ package baseapp_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// removals are the parts that a fork can do without: a folder, a file of wiring, and the lines that are named here.
-var removals = []struct {
-	folder, wiring string
-	lines          map[string][]string // by file, in the order in which they stand there
-}{
-	{"pkg/backup", "pkg/base/backup.go", map[string][]string{
-		"pkg/base/base.go": {
-			"\tBackup     backupCommands `cmd:\"\" help:\"Back up the queue, prove that a backup can be restored, restore it.\"`\n",
-			"\tif rest, ok := strings.CutPrefix(command, \"backup \"); ok {\n\t\treturn p.fail(p.backup(rest, &c.Backup))\n\t}\n"},
-		"pkg/base/operate.go": {"\ts.Handle(\"POST /backup\", http.HandlerFunc(rt.serveBackup))\n"},
-	}},
-	{"pkg/schedule", "pkg/base/schedule.go", map[string][]string{
-		"pkg/base/base.go":      {"\trt.openSchedule()\n"},
-		"pkg/base/runtime.go":   {"\t\"example.com/base-app/pkg/schedule\"\n", "\tjobs    *schedule.Scheduler\n", "\trt.jobs = rt.newSchedule()\n"},
-		"pkg/base/ctl.go":       {"\tJobs         struct{} `cmd:\"\" help:\"Each job: when it runs, how its last run ended, when the next one is.\"`\n", "\tcase \"ctl jobs\":\n\t\treturn get(ctx, p, client, c.Ctl.JSON, \"/jobs\", printJobs)\n"},
-		"pkg/base/operate.go":   {"\tanswer(\"GET /jobs\", func(*http.Request) (any, error) { return rt.jobs.List(), nil })\n", "\t\t{Name: \"jobs\", Items: func(all []stack.Goroutine) []lifecycle.Item { return jobItems(rt.jobs.List(), all) }},\n"},
-		"pkg/base/telemetry.go": {"\tmeasureJobs(rt.jobs.List(), put)\n"},
-		"pkg/base/chaos.go":     {", scheduleWorker"},
-		"pkg/base/alert.go": {"\t\"example.com/base-app/pkg/schedule\"\n",
-			"\tif rt.alerts.Pinged() {\n\t\trt.Schedule(schedule.Job{Name: \"nanny-report\", Spec: pingEvery, Timeout: pingTime, Do: func(ctx context.Context, _ *slog.Logger) error { return rt.pingWorkers(ctx) }})\n\t}\n"},
-	}},
+// A part named X is the folder pkg/X, the files X*.go in the rooms below, and the lines there that end with the comment
+// "part X", each of which can be deleted whole. Nothing else knows it, so a fork that does without it deletes just that.
+var (
+	rooms = []string{"pkg/base", "pkg/cli", "pkg/pipeline"}
+	// parts are those that there are, each with modules that nothing else needs.
+	parts = map[string][]string{
+		"alert":    {"github.com/getsentry/sentry-go", "github.com/go-telegram/bot"},
+		"backup":   nil,
+		"chaos":    nil,
+		"schedule": {"github.com/robfig/cron/v3"},
+	}
+	// lists are the files that may have marked lines: who removes a part finds them at once.
+	lists = []string{"pkg/base/parts.go", "pkg/base/run.go", "pkg/cli/commands.go"}
+)
+
+var marked = regexp.MustCompile(`(?m)^.*// part (\w+)\n`)
+
+func TestMarkedLinesStandInTheLists(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, m := range marked.FindAllStringSubmatch(string(s.text), -1) {
+			if _, known := parts[m[1]]; !known {
+				t.Errorf("%s marks a line of the part %s, which is none", s.path, m[1])
+			}
+			if !slices.Contains(lists, s.path) && s.path != "removal_test.go" {
+				t.Errorf("%s has a marked line: %s", s.path, m[0])
+			}
+		}
+	}
 }
 
-// What docs/architecture.md says about taking a part out is true: the runtime builds without it.
-func TestAPartIsRemovedByItsFolderItsFileAndAFewLines(t *testing.T) {
-	for _, r := range removals {
-		t.Run(r.folder, func(t *testing.T) {
-			dir := t.TempDir()
-			replace := map[string]string{r.wiring: ""} // an empty name: the file is not there
-			files, err := filepath.Glob(r.folder + "/*.go")
-			if err != nil || len(files) == 0 {
-				t.Fatalf("want the files of %s, have %q, %v", r.folder, files, err)
-			}
-			for _, f := range files {
-				replace[f] = ""
-			}
-			for _, file := range slices.Sorted(maps.Keys(r.lines)) {
-				text := read(t, file)
-				for _, line := range r.lines[file] {
-					if strings.Count(text, line) != 1 {
-						t.Errorf("want once in %s, have %d times:\n%s", file, strings.Count(text, line), line)
-					}
-					text = strings.Replace(text, line, "", 1)
+func TestAPartIsRemovedByItsFolderItsFilesAndItsMarkedLines(t *testing.T) {
+	all := modules(t, "")
+	for name, own := range parts {
+		t.Run(name, func(t *testing.T) {
+			left := modules(t, without(t, name))
+			gone := slices.DeleteFunc(slices.Clone(all), func(m string) bool { return slices.Contains(left, m) })
+			t.Logf("without %s go.mod needs no longer: %s", name, strings.Join(gone, " "))
+			for _, m := range own {
+				if !slices.Contains(gone, m) {
+					t.Errorf("without %s nothing should need %s", name, m)
 				}
-				replace[file] = filepath.Join(dir, filepath.Base(file))
-				if err := os.WriteFile(replace[file], []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			overlay, err := json.Marshal(map[string]any{"Replace": replace})
-			if err != nil {
-				t.Fatal(err)
-			}
-			list := filepath.Join(dir, "overlay.json")
-			if err := os.WriteFile(list, overlay, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			// Two packages: the Go tool compiles them and links nothing.
-			if out, err := exec.CommandContext(t.Context(), "go", "build", "-overlay", list, "./pkg/base").CombinedOutput(); err != nil {
-				t.Errorf("want it built without %s, have %v\n%s", r.folder, err, out)
 			}
 		})
 	}
+	t.Run("all", func(t *testing.T) { without(t, slices.Collect(maps.Keys(parts))...) })
+}
+
+// without builds the rooms without the parts: two packages, so that the Go tool compiles them and links nothing. It
+// returns the overlay that the Go tool takes.
+func without(t *testing.T, names ...string) (overlay string) {
+	t.Helper()
+	dir := t.TempDir()
+	replace := map[string]string{} // an empty name: the file is not there
+	for _, name := range names {
+		for _, folder := range append([]string{"pkg/" + name + "/*.go"}, files(rooms, name+"*.go")...) {
+			list, err := filepath.Glob(folder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range list {
+				replace[f] = ""
+			}
+		}
+	}
+	for _, file := range lists {
+		text := marked.ReplaceAllStringFunc(read(t, file), func(line string) string {
+			if slices.Contains(names, marked.FindStringSubmatch(line)[1]) {
+				return ""
+			}
+			return line
+		})
+		replace[file] = filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+		if err := os.WriteFile(replace[file], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay = filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(overlay, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "go", append([]string{"build", "-overlay", overlay}, built(t)...)...).CombinedOutput(); err != nil {
+		t.Fatalf("want it built without %v, have %v\n%s", names, err, out)
+	}
+	return overlay
+}
+
+func files(folders []string, pattern string) (list []string) {
+	for _, f := range folders {
+		list = append(list, path.Join(f, pattern))
+	}
+	return list
+}
+
+// built are the rooms that there are.
+func built(t *testing.T) (list []string) {
+	t.Helper()
+	for _, room := range rooms {
+		if _, err := os.Stat(room); err == nil {
+			list = append(list, "./"+room)
+		}
+	}
+	if len(list) < 2 {
+		t.Fatalf("want the rooms, have %v", list)
+	}
+	return list
+}
+
+// modules are those that the rooms need, with the overlay if there is one.
+func modules(t *testing.T, overlay string) []string {
+	t.Helper()
+	args := append([]string{"list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", fmt.Sprint("-overlay=", overlay)}, built(t)...)
+	out, err := exec.CommandContext(t.Context(), "go", args...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := strings.Fields(string(out))
+	slices.Sort(list)
+	return slices.Compact(list)
 }

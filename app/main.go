@@ -12,10 +12,11 @@ import (
 	"os"
 
 	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/cli"
 	"example.com/base-app/pkg/pipeline"
 )
 
-func main() { os.Exit(base.Main(&config{}, run)) }
+func main() { os.Exit(cli.Main(&config{}, run)) }
 
 // run makes the app and waits for its end. It returns the cause, which decides the exit code.
 func run(rt *base.Runtime, cfg *config) error {

@@ -7,10 +7,11 @@ import (
 	"os"
 
 	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/cli"
 	"example.com/base-app/pkg/pipeline"
 )
 
-func main() { os.Exit(base.Main(&config{}, run)) }
+func main() { os.Exit(cli.Main(&config{}, run)) }
 
 func run(rt *base.Runtime, cfg *config) error {
 	s, err := newShop(rt, cfg)

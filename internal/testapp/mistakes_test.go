@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/cli"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/pipeline"
 )
@@ -52,4 +53,4 @@ type mistakenConfig struct {
 	Mistake string `envconfig:"APP_MISTAKE" desc:"which mistake the author has made"`
 }
 
-func mainMistaken() { os.Exit(base.Main(&mistakenConfig{}, runMistaken)) }
+func mainMistaken() { os.Exit(cli.Main(&mistakenConfig{}, runMistaken)) }

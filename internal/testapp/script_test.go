@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/cli"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/nanny"
@@ -33,11 +34,11 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"app":       main,
-		"broken":    func() { os.Exit(base.Main(&config{}, runBroken)) },
-		"failing":   func() { os.Exit(base.Main(&config{}, runFailing)) },
-		"recording": func() { os.Exit(base.Main(&config{}, runRecording)) },
-		"faulty":    func() { os.Exit(base.Main(&config{}, runFaulty)) },
-		"scheduled": func() { os.Exit(base.Main(&scheduledConfig{}, runScheduled)) },
+		"broken":    func() { os.Exit(cli.Main(&config{}, runBroken)) },
+		"failing":   func() { os.Exit(cli.Main(&config{}, runFailing)) },
+		"recording": func() { os.Exit(cli.Main(&config{}, runRecording)) },
+		"faulty":    func() { os.Exit(cli.Main(&config{}, runFaulty)) },
+		"scheduled": func() { os.Exit(cli.Main(&scheduledConfig{}, runScheduled)) },
 		"mistaken":  mainMistaken,
 	})
 }

@@ -17,7 +17,8 @@
 // Errors of dependencies, and whatever goes wrong while the process shuts down, are not reported; the first cause of the
 // end is, once.
 //
-// It decides nothing about what a problem is: that is the caller's, pkg/base for the template.
+// Problems finds what is wrong in what it is given to look at (dependencies, checks, the workers), keeps in a file what has
+// begun and not ended, and so lets the next process say that it is over. End alerts of the end of the process.
 package alert
 
 import (

@@ -3,187 +3,47 @@ package base
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
-	"log/slog"
 	"net/http"
-	"os"
-	"path/filepath"
-	"sync"
-	"syscall"
 	"time"
 
 	"example.com/base-app/pkg/backup"
 	"example.com/base-app/pkg/control"
 	"example.com/base-app/pkg/fault"
-	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/queue"
 )
 
 const (
-	// backupTime bounds each of the commands: a terabyte takes hours, and who has one knows what to do about it.
-	backupTime = time.Hour
-	// restartTime is how long an app may be away until it is taken for stopped: the monitor starts it again at once,
-	// and a backup must not hold the folder then.
-	restartTime = 3 * time.Second
-	// startTime is how long an app that holds its folder may take until its control socket is there.
-	startTime = 10 * time.Second
 	// queueTime is how long the answer to a backup waits for a queue that is being opened: who asks waits ten seconds.
 	queueTime = 8 * time.Second
-	// lookPause is the time between two looks for the app.
-	lookPause = 100 * time.Millisecond
+	// queuePause is the time between two looks for it.
+	queuePause = 100 * time.Millisecond
 )
 
-// backupCommands is the command line of `app backup`.
-type backupCommands struct {
-	Make   struct{} `cmd:"" default:"1" help:"Copy the queue to BACKUP_DIR and BACKUP_SECOND_DIR, whether or not the app runs. This is what happens without a command."`
-	Verify struct {
-		File string `arg:"" optional:"" help:"The backup; without one, the newest in BACKUP_DIR."`
-	} `cmd:"" help:"Restore a backup into a scratch folder and compare: exit code 0 is good, 1 is not. The queue is left alone."`
-	Restore struct {
-		File string `arg:"" help:"The backup."`
-	} `cmd:"" help:"Make the queue of a backup. The app must be stopped, and no queue be there."`
-}
-
-// backup does the commands. This file owns what they print.
-func (p *program) backup(command string, c *backupCommands) error {
-	if _, err := p.load(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), backupTime) // Ctrl-C ends the process
-	defer cancel()
-	s := p.cfg.settings()
-	log := slog.New(slog.NewTextHandler(p.err, &slog.HandlerOptions{Level: slog.LevelError}))
-	switch command {
-	case "verify", "verify <file>":
-		return p.verifyBackup(ctx, s, c.Verify.File, log)
-	case "restore <file>":
-		return p.restoreBackup(ctx, s, c.Restore.File, log)
-	}
-	return p.makeBackup(ctx, s, log)
-}
-
-// errCluster refuses what is the cluster's own.
-func errCluster(s *Settings) error {
-	if s.Queue.URL == "embedded" {
-		return nil
-	}
-	return fault.Config("use the cluster's own tools: nats account backup, nats account restore", errors.New("the queue is kept by the cluster of QUEUE_URL"))
-}
-
-func (p *program) makeBackup(ctx context.Context, s *Settings, log *slog.Logger) error {
-	if err := errCluster(s); err != nil {
-		return err
-	}
-	targets := backup.Targets{Dir: s.Backup.Dir, Second: s.Backup.SecondDir, Keep: s.Backup.Keep}
-	file, m, err := backup.Save(ctx, targets, time.Now(), func(w io.Writer) error { return copyQueue(ctx, s, w, log) })
-	if file != "" {
-		waiting, dead := m.Events()
-		fmt.Fprintf(p.out, "%s: %d events that wait, %d dead letters\n", file, waiting, dead)
-	}
-	if n := m.Lost(); n > 0 && err == nil {
-		err = &fault.Error{Hint: "look at the disk of DATA_DIR, and at the app's log since its last start", Err: fmt.Errorf("the backup was made, but the disk has damaged %d records, which are not in it", n)}
-	}
-	return err
-}
-
-// copyQueue writes a backup of the queue to w: of the running app through its control socket, else of the files. An
-// app that is just being started again is waited for.
-func copyQueue(ctx context.Context, s *Settings, w io.Writer, log *slog.Logger) error {
-	client := control.NewClient(s.Control.Socket)
-	began := time.Now()
-	for {
-		err := client.Stream(ctx, "/backup", w)
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
-			return err // it runs: the copy is made, or why it isn't is said
-		}
-		if time.Since(began) > restartTime {
-			folder, lockErr := lifecycle.BorrowFolder(s.DataDir, "app backup")
-			if lockErr == nil {
-				return copyFiles(ctx, s, w, folder, log)
-			}
-			if time.Since(began) > startTime {
-				return &fault.Error{Kind: fault.KindDependency, Hint: "the app hangs, or CONTROL_SOCKET differs from the app's", Err: fmt.Errorf("%w, but nobody answers at %s", lockErr, s.Control.Socket)}
-			}
-		}
-		select {
-		case <-time.After(lookPause):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// copyFiles holds the folder no longer than it takes to copy the files: the app may be started again meanwhile.
-func copyFiles(ctx context.Context, s *Settings, w io.Writer, folder *lifecycle.Folder, log *slog.Logger) error {
-	giveBack := sync.OnceFunc(func() { _ = folder.Close() })
-	defer giveBack()
-	dir := queueDir(s)
-	if _, err := os.Stat(dir); err != nil {
-		return fault.Config("is DATA_DIR the app's?", fmt.Errorf("there is no queue to back up: %w", err))
-	}
-	_, err := backup.WriteFiles(ctx, w, dir, s.Backup.Dir, giveBack, manifest(s), log)
-	return err
-}
-
-func manifest(s *Settings) backup.Manifest {
+// Manifest is what a backup of the queue says about itself.
+func Manifest(s *Settings) backup.Manifest {
 	return backup.Manifest{Time: time.Now(), App: s.App.Name, Version: ReadBuild().Version}
 }
 
-func (p *program) verifyBackup(ctx context.Context, s *Settings, file string, log *slog.Logger) error {
-	m, file, err := verify(ctx, s, file, log)
-	if err != nil {
-		return &fault.Error{Op: "backup verify", Hint: fault.Hint(err), Err: err} // whatever it is, the answer is no
+// CheckBackup refuses what is the cluster's own.
+func CheckBackup(s *Settings) error {
+	if s.Queue.URL == "embedded" {
+		return nil
 	}
-	waiting, dead := m.Events()
-	fmt.Fprintf(p.out, "%s: good: of %s, restored and compared, %d events that wait, %d dead letters\n", file, m.Time.Format(time.RFC3339), waiting, dead)
-	return nil
+	return fault.Config("use the cluster's own tools: nats account backup, nats account restore",
+		errors.New("the queue is kept by the cluster of QUEUE_URL"))
 }
 
-func verify(ctx context.Context, s *Settings, file string, log *slog.Logger) (backup.Manifest, string, error) {
-	if file == "" {
-		names, err := backup.List(s.Backup.Dir)
-		if err != nil {
-			return backup.Manifest{}, "", err
-		}
-		if len(names) == 0 {
-			return backup.Manifest{}, "", fmt.Errorf("there is no backup in %s", s.Backup.Dir)
-		}
-		file = filepath.Join(s.Backup.Dir, names[len(names)-1])
-	}
-	m, err := backup.Verify(ctx, file, s.Backup.Dir, log)
-	return m, file, err
-}
-
-func (p *program) restoreBackup(ctx context.Context, s *Settings, file string, log *slog.Logger) error {
-	if err := errCluster(s); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(s.DataDir, 0o755); err != nil {
-		return fault.Config("make DATA_DIR writable", err)
-	}
-	folder, err := lifecycle.BorrowFolder(s.DataDir, "app backup restore")
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	m, err := backup.Restore(ctx, file, queueDir(s), log)
-	if err != nil {
-		return err
-	}
-	waiting, dead := m.Events()
-	fmt.Fprintf(p.out, "%s: restored, %d events that wait, %d dead letters; the app may be started\n", queueDir(s), waiting, dead)
-	return nil
-}
+// openBackup registers the control command backup.
+func (rt *Runtime) openBackup() { rt.CommandHandler("POST /backup", http.HandlerFunc(rt.serveBackup)) }
 
 // serveBackup answers the control command backup with the backup itself: whoever asks keeps it, so that a disk of
 // theirs that is full or slow is no concern of the app's.
 func (rt *Runtime) serveBackup(w http.ResponseWriter, r *http.Request) {
 	var q *queue.Queue
-	err := errCluster(rt.Settings)
+	err := CheckBackup(rt.Settings)
 	if err == nil {
-		q, err = rt.openedQueue(r.Context())
+		q, err = rt.awaitQueue(r.Context())
 	}
 	if err != nil {
 		control.WriteError(w, r, http.StatusServiceUnavailable, err)
@@ -191,34 +51,32 @@ func (rt *Runtime) serveBackup(w http.ResponseWriter, r *http.Request) {
 	}
 	control.Stream(w, r, func(ctx context.Context, w io.Writer) error {
 		began := time.Now()
-		m, err := backup.Write(ctx, w, q, manifest(rt.Settings))
+		m, err := backup.Write(ctx, w, q, Manifest(rt.Settings))
 		if err != nil {
 			rt.Log.Warn("the queue was not copied for a backup", "error", err) // who asked says it as an error
 			return err
 		}
 		waiting, dead := m.Events()
-		rt.Log.Info("the queue was copied for a backup", "waiting", waiting, "dead", dead, "took", time.Since(began).Round(time.Millisecond).String())
+		rt.Log.Info("the queue was copied for a backup", "waiting", waiting, "dead", dead,
+			"took", time.Since(began).Round(time.Millisecond).String())
 		return nil
 	})
 }
 
-// openedQueue waits for the queue of an app that is starting, until ctx or the app ends, or queueTime is over.
-func (rt *Runtime) openedQueue(ctx context.Context) (*queue.Queue, error) {
+// awaitQueue waits for the queue of an app that is starting, until ctx or the app ends, or queueTime is over.
+func (rt *Runtime) awaitQueue(ctx context.Context) (*queue.Queue, error) {
 	ctx, cancel := context.WithTimeout(ctx, queueTime)
 	defer cancel()
 	for {
-		rt.mu.Lock()
-		q := rt.queue
-		rt.mu.Unlock()
-		if q != nil {
+		if q := rt.openedQueue(); q != nil {
 			return q, nil
 		}
 		select {
-		case <-time.After(lookPause):
+		case <-time.After(queuePause):
 		case <-rt.Context().Done():
-			return nil, errNoQueue
+			return nil, queue.ErrNotOpen
 		case <-ctx.Done():
-			return nil, errNoQueue
+			return nil, queue.ErrNotOpen
 		}
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -27,41 +27,27 @@ type forked struct {
 	Colour string `envconfig:"APP_COLOUR" default:"red" desc:"the fork's own"`
 }
 
-// call runs the program as main would, in this process.
-func call(t *testing.T, run func(*Runtime) error, vars []string, args ...string) (code int, out, err string) {
+// call runs the app in this process. Its error is what the command line would print.
+func call(t *testing.T, run func(*Runtime) error, vars []string) (code int, out, err string) {
 	t.Helper()
-	var stdout, stderr bytes.Buffer
-	env := config.Environment{Vars: append(vars, "WEB_ADDR=127.0.0.1:0", "SYSLOG_ADDRESS=off", "DATA_DIR="+t.TempDir())} // the first counts
-	p := &program{cfg: &forked{}, run: run, env: env, args: args, out: &stdout, err: &stderr, signals: lifecycle.Arm()}
-	defer p.signals.Disarm()
-	return p.main(), stdout.String(), stderr.String()
+	var stdout bytes.Buffer
+	code, e := runWith(&stdout, run, append(vars, "WEB_ADDR=127.0.0.1:0", "SYSLOG_ADDRESS=off", "DATA_DIR="+t.TempDir())) // the first counts
+	if e != nil {
+		err = e.Error() + " (" + fault.Hint(e) + ")\n"
+	}
+	return code, stdout.String(), err
 }
 
-func TestTheCommandLine(t *testing.T) {
-	for _, c := range []struct {
-		args     []string
-		vars     []string
-		code     int
-		out, err string
-	}{
-		{[]string{"version"}, nil, 0, "base-app dev", ""},
-		{[]string{"version"}, []string{"LOG_LEVEL=loud"}, 0, "dev", ""},
-		{[]string{"config"}, nil, 0, "APP_COLOUR", ""},
-		{[]string{"config", "--json"}, nil, 0, `"name": "LOG_LEVEL"`, ""},
-		{[]string{"config", "--json", "--markdown"}, nil, 64, "", "--json"},
-		{[]string{"config"}, []string{"LOG_LEVEL=loud"}, 78, "", "app: LOG_LEVEL: not a level"},
-		{[]string{"--help"}, nil, 0, "ctl dump", ""},
-		{[]string{"nonsense"}, nil, 64, "", "app --help lists the commands"},
-		{[]string{"cleanup"}, nil, 0, "", ""},
-		{[]string{"health"}, nil, 1, "", "the app does not answer"},
-		{[]string{"health"}, []string{"LOG_LEVEL=loud"}, 1, "", "settings are wrong"},
-		{[]string{"ctl", "status"}, nil, 69, "", "is the app running?"},
-	} {
-		code, out, err := call(t, nil, c.vars, c.args...)
-		if code != c.code || !strings.Contains(out, c.out) || !strings.Contains(err, c.err) || (c.err == "") != (err == "") {
-			t.Errorf("%v %v: want %d, %q, %q, have %d, %q, %q", c.args, c.vars, c.code, c.out, c.err, code, out, err)
-		}
+// runWith runs the app with its log in out.
+func runWith(out io.Writer, run func(*Runtime) error, vars []string) (code int, err error) {
+	cfg, env := &forked{}, config.Environment{Vars: vars}
+	warnings, err := Load(cfg, env)
+	if err != nil {
+		return fault.ExitCode(err), err
 	}
+	signals := lifecycle.Arm()
+	defer signals.Disarm()
+	return Run(Program{Config: cfg, Warnings: warnings, Env: env, Out: out, Signals: signals, Main: run})
 }
 
 func TestARunIsServedAndEndsWithItsCause(t *testing.T) {
@@ -200,38 +186,5 @@ func TestAStartDuringABackupWaitsForIt(t *testing.T) {
 	code, out, _ := call(t, func(*Runtime) error { return nil }, []string{"DATA_DIR=" + dir})
 	if code != 0 || !strings.Contains(out, `"msg":"waiting for a command to end that uses the data folder"`) {
 		t.Errorf("want a start that waited, have %d\n%s", code, out)
-	}
-}
-
-// The control socket is there before the queue.
-func TestABackupWaitsForTheQueueOfAnAppThatStarts(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		then func(*Runtime) error
-		code int
-		said string
-	}{
-		{"it is opened", func(rt *Runtime) error { _, err := rt.OpenQueue(1, 0); return err }, 0, "0 events that wait"},
-		{"the app ends", func(rt *Runtime) error { rt.Stop(nil); return nil }, 1, "the queue is not open yet"},
-	} {
-		vars := []string{"DATA_DIR=" + t.TempDir()}
-		code, out, err := call(t, func(rt *Runtime) error {
-			said := make(chan string, 1)
-			go func() {
-				code, out, err := call(t, nil, vars, "backup")
-				said <- fmt.Sprint(code, " ", out, err)
-			}()
-			<-time.After(300 * time.Millisecond) // it has asked by then, most likely
-			if err := c.then(rt); err != nil {
-				return err
-			}
-			if have := <-said; !strings.HasPrefix(have, fmt.Sprint(c.code)) || !strings.Contains(have, c.said) {
-				t.Errorf("%s: want %d, %s, have %s", c.name, c.code, c.said, have)
-			}
-			return nil
-		}, vars)
-		if code != 0 {
-			t.Errorf("%s: want a run that ends well, have %d, %s\n%s", c.name, code, err, out)
-		}
 	}
 }

@@ -1,16 +1,13 @@
 package base
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"time"
 
-	"example.com/base-app/pkg/chaos"
 	"example.com/base-app/pkg/dependency"
+	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/web"
 )
 
@@ -24,13 +21,13 @@ func (rt *Runtime) Depend(name string, p dependency.Policy) (*dependency.Depende
 	if err != nil {
 		return nil, err
 	}
-	return d, rt.Chaos.Declare(chaos.Point{Name: dependency.PointOf(name), Kinds: append(slices.Clone(callKinds), chaos.Drop), Vital: p.Required})
+	return d, rt.FaultPoint(FaultPoint{Name: dependency.PointOf(name), Kinds: append(callFaults(), FaultDrop), Vital: p.Required})
 }
 
 // callFault is the hook of the dependencies. A drop of theirs is an answer that is lost on its way: the call was made.
 func (rt *Runtime) callFault(ctx context.Context, point string) error {
-	err := rt.Chaos.Hit(ctx, point)
-	if errors.Is(err, chaos.ErrDropped) {
+	err := rt.Hit(ctx, point)
+	if err != nil && errors.Is(err, fault.ErrDropped) {
 		return fmt.Errorf("%w: %w", dependency.ErrLost, err)
 	}
 	return err
@@ -43,20 +40,9 @@ func (rt *Runtime) Client(name string, p dependency.Policy) (*web.Client, error)
 	if err != nil {
 		return nil, err
 	}
-	c := web.NewClient(d, web.ClientOptions{UserAgent: rt.Settings.App.Name + "/" + rt.Build.Version, Wrap: rt.Telemetry.Client(name)})
+	c := web.NewClient(d, web.ClientOptions{UserAgent: rt.userAgent(), Wrap: rt.Telemetry.Client(name)})
 	rt.OnStop("client "+name, clientBudget, func(context.Context) error { c.Close(); return nil })
 	return c, nil
 }
 
-// printDependencies is what `app ctl dependencies` prints.
-func printDependencies(w io.Writer, list []dependency.Health) {
-	if len(list) == 0 {
-		fmt.Fprintln(w, "the app has registered no dependency")
-		return
-	}
-	fmt.Fprintln(w, "DEPENDENCY\tSTATE\tFOR\tBREAKER\tREQUIRED\tCALLS\tFAILED\tREFUSED\tIN FLIGHT\tLAST ERROR")
-	for _, d := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%t\t%d\t%d of %d\t%d\t%d\t%s\n", d.Name, d.State, time.Since(d.Since).Round(time.Second), d.Breaker, d.Required,
-			d.Calls, d.Failures, d.Tries, d.Refused, d.InFlight, cmp.Or(d.LastError, "-"))
-	}
-}
+func (rt *Runtime) userAgent() string { return rt.Settings.App.Name + "/" + rt.Build.Version }

@@ -16,7 +16,7 @@ import (
 func TestRetentionRemovesWhatIsOldAndNothingElse(t *testing.T) {
 	dir := t.TempDir()
 	old, young := filepath.Join(dir, "dumps", "old.txt"), filepath.Join(dir, "dumps", "young.txt")
-	for path, age := range map[string]time.Duration{old: keepFor + time.Hour, young: keepFor - time.Hour} {
+	for path, age := range map[string]time.Duration{old: KeepFor + time.Hour, young: KeepFor - time.Hour} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -49,15 +49,6 @@ func TestRetentionRemovesWhatIsOldAndNothingElse(t *testing.T) {
 	}
 	if _, err := os.Stat(young); err != nil {
 		t.Error("want the young dump kept")
-	}
-}
-
-// What `app cleanup` keeps is what the job keeps.
-func TestTheCommandAndTheJobKeepTheSame(t *testing.T) {
-	var c commands
-	p := &program{args: []string{"cleanup"}}
-	if command, err := p.parse(&c); command != "cleanup" || err != nil || c.Cleanup.Age != keepFor {
-		t.Errorf("want %v, have %v, %v", keepFor, c.Cleanup.Age, err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/config"
+	"example.com/base-app/pkg/telemetry"
 )
 
 // Settings are the ones that every fork shares. A fork embeds them in a struct of its own and adds what it needs;
@@ -55,8 +56,7 @@ type Settings struct {
 		Org    string        `envconfig:"INFLUX_ORG" desc:"organisation that owns the bucket; not for version 1"`
 		Bucket string        `envconfig:"INFLUX_BUCKET" desc:"bucket for the metrics; database/retention-policy for version 1"`
 	} `group:"INFLUX"`
-	OTel    otelSettings
-	Alerts  alertSettings
+	OTel    telemetry.OTelSettings
 	Control struct {
 		Socket string `envconfig:"CONTROL_SOCKET" desc:"unix socket for app ctl, at most 107 bytes; empty means control.sock in DATA_DIR"`
 	} `group:"CONTROL"`
@@ -88,17 +88,13 @@ type Settings struct {
 		LastReason string `envconfig:"MONITOR_LAST_REASON" desc:"why the last time; the monitor sets it itself"`
 	} `group:"MONITOR"`
 	Healthchecks struct {
-		PingURL       config.Secret `envconfig:"HC_PING_URL" desc:"the check that the container's cron pings every five minutes (healthchecks.io or alike); empty means none. The app itself doesn't use it"`
-		BackupPingURL config.Secret `envconfig:"HC_BACKUP_PING_URL" desc:"the check that the container's cron pings after the daily backup and its verification; empty means none. The app itself doesn't use it"`
+		PingURL config.Secret `envconfig:"HC_PING_URL" desc:"the check that the container's cron pings every five minutes (healthchecks.io or alike); empty means none. The app itself doesn't use it"`
 	} `group:"HC"`
-	Backup struct {
-		Dir       string `envconfig:"BACKUP_DIR" desc:"folder that app backup keeps its files in; empty means backups in DATA_DIR"`
-		SecondDir string `envconfig:"BACKUP_SECOND_DIR" desc:"folder for a copy of each backup, on another disk or machine; it must be there, and only this app may use it. Empty means no copy"`
-		Keep      int    `envconfig:"BACKUP_KEEP" default:"7" min:"1" max:"1000" desc:"how many backups stay in each folder; the oldest is removed when a new one is whole"`
-	} `group:"BACKUP"`
 	Shutdown struct {
 		Grace time.Duration `envconfig:"SHUTDOWN_GRACE" default:"30s" min:"10ms" max:"30s" desc:"how long a shutdown may take until it is explained by a dump; the forced end follows 5s later, and the supervisors' longer times are made for at most 30s"`
 	} `group:"SHUTDOWN"`
+
+	PartSettings
 }
 
 // settings makes every struct that embeds Settings a Configuration.
@@ -112,8 +108,40 @@ func (s *Settings) resolve() {
 	s.Device = cmp.Or(s.Device, "unknown")
 	s.Workers = cmp.Or(s.Workers, runtime.GOMAXPROCS(0))
 	s.Control.Socket = cmp.Or(s.Control.Socket, filepath.Join(s.DataDir, "control.sock"))
-	s.Backup.Dir = cmp.Or(s.Backup.Dir, filepath.Join(s.DataDir, "backups"))
+	s.PartSettings.resolve(s.DataDir)
 }
+
+// Scheme is how to call the web server: http or https.
+func (s *Settings) Scheme() string {
+	if s.Web.TLSCert != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// QueueDir is the folder of the queue's files.
+func (s *Settings) QueueDir() string { return filepath.Join(s.DataDir, "queue") }
+
+// ServesMetrics tells whether Prometheus finds /metrics at METRICS_ADDR.
+func (s *Settings) ServesMetrics() bool { return s.Metrics.Addr != "" && s.Metrics.Addr != metricsOff }
+
+// metricsOff is what METRICS_ADDR says to mean nowhere, as empty does.
+const metricsOff = "off"
 
 // Configuration is a pointer to a struct that embeds Settings.
 type Configuration interface{ settings() *Settings }
+
+// SettingsOf returns the settings that every fork shares.
+func SettingsOf(cfg Configuration) *Settings { return cfg.settings() }
+
+// Load fills cfg from env, and the defaults that depend on the machine. See config.Load for warnings and errors.
+func Load(cfg Configuration, env config.Environment) (warnings []string, err error) {
+	warnings, err = config.Load(cfg, env)
+	if err == nil {
+		cfg.settings().resolve()
+	}
+	return warnings, err
+}
+
+// KeepFor is how old dumps, errors and crash reports get: until somebody is back from a holiday.
+const KeepFor = 30 * 24 * time.Hour

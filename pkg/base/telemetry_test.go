@@ -18,7 +18,6 @@ import (
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
-	"example.com/base-app/pkg/lifecycle"
 	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/telemetry"
@@ -166,7 +165,7 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 func TestWhatIsNotKnownOfTheQueueIsNotMeasured(t *testing.T) {
 	measured := func(rt *Runtime, ctx context.Context) map[string]float64 {
 		values := map[string]float64{}
-		rt.measure(ctx, func(name string, v float64, _ ...string) {
+		rt.measureQueue(ctx, func(name string, v float64, _ ...string) {
 			if strings.HasPrefix(name, "queue_") || strings.HasPrefix(name, "events_") {
 				values[name] = v
 			}
@@ -283,11 +282,12 @@ func (l *lockedText) reset() {
 	l.text.Reset()
 }
 
-// callTo runs the program like call, with its log in out.
+// callTo runs the app like call, with its log in out.
 func callTo(t *testing.T, out io.Writer, run func(*Runtime) error, vars []string) int {
 	t.Helper()
-	env := config.Environment{Vars: append(vars, "WEB_ADDR=127.0.0.1:0", "SYSLOG_ADDRESS=off")}
-	p := &program{cfg: &forked{}, run: run, env: env, out: out, err: out, signals: lifecycle.Arm()}
-	defer p.signals.Disarm()
-	return p.main()
+	code, err := runWith(out, run, append(vars, "WEB_ADDR=127.0.0.1:0", "SYSLOG_ADDRESS=off"))
+	if err != nil {
+		t.Log(err)
+	}
+	return code
 }

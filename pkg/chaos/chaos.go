@@ -50,7 +50,7 @@ const (
 // must not reach the error tracker.
 var (
 	ErrInjected = errors.New("an injected error")
-	ErrDropped  = errors.New("an injected loss")
+	ErrDropped  = fault.ErrDropped
 )
 
 // Options of a Chaos. The zero value works.

@@ -125,6 +125,9 @@ func New(kind Kind, text string) error {
 	return &Error{Kind: kind, Err: errors.New(text), sentinel: true}
 }
 
+// ErrDropped is in the tree of the error of a loss that was ordered (pkg/chaos): the work is done, and its result is lost.
+var ErrDropped = errors.New("an injected loss")
+
 // Occurred returns err as one occurrence, which can be claimed once. If err is a sentinel or wraps one, it is wrapped in an
 // Error of its own with the same kind, text and hint. Any other error is returned as it is.
 func Occurred(err error) error {

@@ -100,7 +100,7 @@ func (l *Life) collect(why string, all []stack.Goroutine) []part {
 		head = append(head, "cause", cause, "kind", fault.Of(cause).String())
 	}
 	first := Section{"dump", func([]stack.Goroutine) []Item { return []Item{item("state dump", head...)} }}
-	sections := append([]Section{first}, l.opts.Sections...)
+	sections := append([]Section{first}, l.sections...)
 	sections = append(sections,
 		Section{"shutdown", l.delays},
 		Section{"files", func([]stack.Goroutine) []Item { return files() }},

@@ -2,7 +2,9 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"example.com/base-app/pkg/fault"
@@ -106,4 +108,34 @@ func (l *Life) pendingHooks() (list []Item) {
 		}
 	}
 	return list
+}
+
+// Together is functions that run at once. The zero value has none.
+type Together struct {
+	mu   sync.Mutex
+	list []func(context.Context)
+}
+
+// Add adds fn, and returns whether it is the first one.
+func (t *Together) Add(fn func(context.Context)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.list = append(t.list, fn)
+	return len(t.list) == 1
+}
+
+// Run calls all of them at once, and returns when the last one has returned. A panic is an error.
+func (t *Together) Run(ctx context.Context) error {
+	t.mu.Lock()
+	list := t.list
+	t.mu.Unlock()
+	errs := make(chan error, len(list))
+	for _, fn := range list {
+		go func() { errs <- fault.Recover("flush", func() error { fn(ctx); return nil }) }()
+	}
+	var all []error
+	for range list {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
 }

@@ -75,9 +75,10 @@ type Life struct {
 	closed time.Time
 	hooks  []*hook
 
-	dumping sync.Mutex // one dump at a time; guards dir
-	dir     string     // where dumps go; empty: to the log alone
-	tracing bool       // whether the flight recorder runs; tests in virtual time can't have it
+	dumping  sync.Mutex // one dump at a time; guards dir and sections
+	dir      string     // where dumps go; empty: to the log alone
+	sections []Section
+	tracing  bool // whether the flight recorder runs; tests in virtual time can't have it
 }
 
 // New returns a Life that runs, with an open latch.
@@ -88,7 +89,7 @@ func New(o Options) *Life {
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
 	}
-	l := &Life{opts: o, began: time.Now(), tracing: true}
+	l := &Life{opts: o, began: time.Now(), tracing: true, sections: o.Sections}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.leaving, l.leave = context.WithCancel(l.ctx)
 	return l
@@ -99,6 +100,13 @@ func (l *Life) KeepDumps(dir string) {
 	l.dumping.Lock()
 	defer l.dumping.Unlock()
 	l.dir = dir
+}
+
+// AddSection adds s to the dumps, from now on.
+func (l *Life) AddSection(s Section) {
+	l.dumping.Lock()
+	defer l.dumping.Unlock()
+	l.sections = append(l.sections, s)
 }
 
 // Context returns the context that ends when the latch closes; context.Cause returns the first cause.

@@ -44,7 +44,6 @@ func (t *Telemetry) makeInstruments() (err error) {
 			continue
 		}
 		unit, meaning := metric.WithUnit(m.Unit), metric.WithDescription(m.Meaning)
-		var asked metric.Float64Observable
 		switch field := written[m.Name].(type) {
 		case *metric.Float64Histogram:
 			*field, err = t.meter.Float64Histogram(m.Name, unit, meaning, metric.WithExplicitBucketBoundaries(m.Buckets...))
@@ -53,16 +52,7 @@ func (t *Telemetry) makeInstruments() (err error) {
 		case *metric.Int64UpDownCounter:
 			*field, err = t.meter.Int64UpDownCounter(m.Name, unit, meaning)
 		default:
-			if m.Kind == Counter {
-				asked, err = t.meter.Float64ObservableCounter(m.Name, unit, meaning)
-			} else {
-				asked, err = t.meter.Float64ObservableGauge(m.Name, unit, meaning)
-			}
-			keys := make([]attribute.Key, len(m.Labels))
-			for i, l := range m.Labels {
-				keys[i] = attribute.Key(l)
-			}
-			t.observed[m.Name] = observed{asked, keys}
+			t.observed[m.Name], err = t.observe(m)
 		}
 		if err != nil {
 			return fmt.Errorf("telemetry: instrument %s: %w", m.Name, err)
@@ -76,18 +66,38 @@ func (t *Telemetry) makeInstruments() (err error) {
 type Put func(name string, value float64, labels ...string)
 
 // Observe has read asked whenever metrics are sent or scraped. It should end with its context, at once or in a second,
-// and must give every label from a set that doesn't grow.
-func (t *Telemetry) Observe(read func(context.Context, Put)) error {
+// and must give every label from a set that doesn't grow. Beside those of the table it may put the metrics own, which are
+// declared here, once in the process: counters and gauges. The error is a mistake in the program, and is the same whether
+// anything is switched on or not.
+func (t *Telemetry) Observe(read func(context.Context, Put), own ...Metric) error {
+	for _, m := range own {
+		if err := m.check(); err != nil {
+			return fmt.Errorf("telemetry: metric %q: %w", m.Name, err)
+		}
+	}
 	if t == nil || t.meters == nil {
 		return nil
 	}
-	all := make([]metric.Observable, 0, len(t.observed))
-	for _, o := range t.observed {
-		all = append(all, o.instrument)
+	mine := map[string]observed{}
+	for _, m := range own {
+		o, err := t.observe(m)
+		if err != nil {
+			return err
+		}
+		mine[m.Name] = o
+	}
+	all := make([]metric.Observable, 0, len(t.observed)+len(mine))
+	for _, list := range []map[string]observed{t.observed, mine} {
+		for _, o := range list {
+			all = append(all, o.instrument)
+		}
 	}
 	_, err := t.meter.RegisterCallback(func(ctx context.Context, to metric.Observer) error {
 		put := func(name string, value float64, labels ...string) {
-			o, known := t.observed[name]
+			o, known := mine[name]
+			if !known {
+				o, known = t.observed[name]
+			}
 			if !known || len(labels) != len(o.labels) {
 				t.tell.say("observe", fmt.Errorf("no metric %q with %d labels is in the table", name, len(labels)))
 				return
@@ -104,6 +114,25 @@ func (t *Telemetry) Observe(read func(context.Context, Put)) error {
 		return fmt.Errorf("telemetry: observe: %w", err)
 	}
 	return nil
+}
+
+// observe makes the instrument of a metric that is asked for.
+func (t *Telemetry) observe(m Metric) (observed, error) {
+	unit, meaning := metric.WithUnit(m.Unit), metric.WithDescription(m.Meaning)
+	var o observed
+	var err error
+	if m.Kind == Counter {
+		o.instrument, err = t.meter.Float64ObservableCounter(m.Name, unit, meaning)
+	} else {
+		o.instrument, err = t.meter.Float64ObservableGauge(m.Name, unit, meaning)
+	}
+	for _, l := range m.Labels {
+		o.labels = append(o.labels, attribute.Key(l))
+	}
+	if err != nil {
+		return o, fmt.Errorf("telemetry: instrument %s: %w", m.Name, err)
+	}
+	return o, nil
 }
 
 // observeSelf tells what runs and what is lost.

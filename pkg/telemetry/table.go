@@ -1,8 +1,10 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -136,6 +138,32 @@ func Metrics() []Metric {
 		{Name: "go.processor.limit", Kind: Gauge, foreign: true, Meaning: "GOMAXPROCS"},
 		{Name: "go.config.gogc", Kind: Gauge, Unit: "%", foreign: true, Meaning: "GOGC"},
 	}
+}
+
+var plainName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// check returns what is wrong with a metric that the app declares itself: names that an exporter would change are refused,
+// since they might meet another's.
+func (m Metric) check() error {
+	switch {
+	case !plainName.MatchString(m.Name):
+		return errors.New("the name is not made of lower-case letters, digits and underscores")
+	case m.Kind != Counter && m.Kind != Gauge:
+		return errors.New("it is neither a counter nor a gauge")
+	case m.Meaning == "":
+		return errors.New("it has no meaning")
+	}
+	for _, l := range m.Labels {
+		if !plainName.MatchString(l) {
+			return fmt.Errorf("the label %q is not made of lower-case letters, digits and underscores", l)
+		}
+	}
+	for _, known := range Metrics() {
+		if known.Exported() == m.Exported() {
+			return errors.New("the template has one of this name")
+		}
+	}
+	return nil
 }
 
 // Exported returns the metric's name in Prometheus, StatsD and InfluxDB.

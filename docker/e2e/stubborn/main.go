@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 
 	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/cli"
 	"example.com/base-app/pkg/web"
 )
 
 type config struct{ base.Settings }
 
-func main() { os.Exit(base.Main(&config{}, run)) }
+func main() { os.Exit(cli.Main(&config{}, run)) }
 
 func run(rt *base.Runtime, _ *config) error {
 	var stubborn atomic.Bool

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/cli"
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/web"
 	"go.opentelemetry.io/otel/codes"
@@ -42,7 +43,7 @@ const scope = "example.com/base-app/examples/demo/service1"
 // maxUser is how many bytes the JSON of a user may have.
 const maxUser = 4 << 10
 
-func main() { os.Exit(base.Main(&settings{}, run)) }
+func main() { os.Exit(cli.Main(&settings{}, run)) }
 
 func run(rt *base.Runtime, s *settings) error {
 	service2, err := rt.Client("service2", policy)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/base"
+	"example.com/base-app/pkg/cli"
 	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
@@ -42,7 +43,7 @@ const (
 	closeBudget = time.Second
 )
 
-func main() { os.Exit(base.Main(&settings{}, run)) }
+func main() { os.Exit(cli.Main(&settings{}, run)) }
 
 func run(rt *base.Runtime, s *settings) error {
 	db, err := rt.Depend("users-db", policy)

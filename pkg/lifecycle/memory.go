@@ -1,4 +1,4 @@
-package base
+package lifecycle
 
 import (
 	"fmt"
@@ -16,9 +16,9 @@ const (
 	leastMemory = 64 << 20
 )
 
-// limitMemory tells the Go runtime how much memory the container has, so that it collects more before the kernel kills.
+// LimitMemory tells the Go runtime how much memory the container has, so that it collects more before the kernel kills.
 // GOMEMLIMIT wins, if it is set. It returns the limit in words, "none" if there is none.
-func limitMemory(log *slog.Logger) string {
+func LimitMemory(log *slog.Logger) string {
 	limit, err := memlimit.Set(memlimit.WithRatio(memoryShare), memlimit.WithMin(leastMemory))
 	if err != nil {
 		log.Debug("no limit of memory is known", "error", err)
