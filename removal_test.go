@@ -26,7 +26,7 @@ var (
 		"schedule": {"github.com/robfig/cron/v3"},
 	}
 	// lists are the files that may have marked lines: who removes a part finds them at once.
-	lists = []string{"pkg/base/parts.go", "pkg/base/run.go", "pkg/cli/commands.go"}
+	lists = []string{"pkg/base/parts.go", "pkg/base/run.go", "pkg/cli/commands.go", "pkg/base/telemetry_test.go", "pkg/cli/show_test.go"}
 )
 
 var marked = regexp.MustCompile(`(?m)^.*// part (\w+)\n`)
@@ -61,8 +61,8 @@ func TestAPartIsRemovedByItsFolderItsFilesAndItsMarkedLines(t *testing.T) {
 	t.Run("all", func(t *testing.T) { without(t, slices.Collect(maps.Keys(parts))...) })
 }
 
-// without builds the rooms without the parts: two packages, so that the Go tool compiles them and links nothing. It
-// returns the overlay that the Go tool takes.
+// without builds the rooms without the parts, and their tests: the Go tool compiles them and links nothing. It returns the
+// overlay that the Go tool takes.
 func without(t *testing.T, names ...string) (overlay string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -98,8 +98,10 @@ func without(t *testing.T, names ...string) (overlay string) {
 	if err := os.WriteFile(overlay, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), "go", append([]string{"build", "-overlay", overlay}, built(t)...)...).CombinedOutput(); err != nil {
-		t.Fatalf("want it built without %v, have %v\n%s", names, err, out)
+	for _, args := range [][]string{{"build", "-overlay", overlay}, {"list", "-overlay", overlay, "-test", "-export"}} {
+		if out, err := exec.CommandContext(t.Context(), "go", append(args, built(t)...)...).CombinedOutput(); err != nil {
+			t.Fatalf("want it built without %v, have %v\n%s", names, err, out)
+		}
 	}
 	return overlay
 }

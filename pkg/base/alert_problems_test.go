@@ -154,3 +154,30 @@ func TestAProblemInTheFileIsBounded(t *testing.T) {
 		return stopNow(rt)
 	})
 }
+
+// An alert of the app's own lasts until the app ends it, be it another process that does.
+func TestAnAlertOfTheAppLastsUntilTheAppEndsIt(t *testing.T) {
+	s, dir := newTold(t), t.TempDir()
+	vars := []string{"WEBHOOK_URL=" + s.URL + "/hook", "DATA_DIR=" + dir, "DEVICE_NAME=box-1"}
+	stock := alert.Alert{Key: "stock", State: alert.Open, Severity: alert.Error, Summary: "the stock is empty"}
+	code, out, _ := call(t, func(rt *Runtime) error {
+		rt.Alert(stock)
+		rt.Alert(stock)
+		rt.Alert(alert.Alert{Summary: "nameless"})
+		s.await(t, `"event_action":"trigger","dedup_key":"base-app@box-1/app/stock".*the stock is empty`)
+		awaitFile(t, dir, `"Told":{"webhook":1}`, true)
+		return stopNow(rt)
+	}, vars)
+	if code != 0 || !strings.Contains(out, "an alert without a key is not sent") {
+		t.Errorf("have %d\n%s", code, out)
+	}
+	stock.State = alert.Over
+	call(t, func(rt *Runtime) error {
+		rt.Alert(stock)
+		s.await(t, `"event_action":"resolve","dedup_key":"base-app@box-1/app/stock"`)
+		return stopNow(rt)
+	}, vars)
+	if n := strings.Count(s.String(), "trigger"); n != 1 {
+		t.Errorf("want it begun once, have\n%s", s)
+	}
+}

@@ -9,11 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"example.com/base-app/pkg/alert"
 	"example.com/base-app/pkg/control"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/lifecycle"
-	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/stack"
 	"example.com/base-app/pkg/telemetry"
 )
@@ -31,7 +29,6 @@ func TestAWrongRegistrationEndsTheProcess(t *testing.T) {
 	routes := func(*http.ServeMux) {}
 	for want, do := range map[string]func(rt *Runtime){
 		"check: shelf: registered twice":                      func(rt *Runtime) { rt.Check("shelf", well); rt.Check("shelf", well) },
-		"check: chaos: registered twice":                      func(rt *Runtime) { rt.Check("chaos", well) },
 		"check: shelf: registered without a function":         func(rt *Runtime) { rt.Check("shelf", nil) },
 		"check: registered without a name":                    func(rt *Runtime) { rt.Check("", well) },
 		"command: GET /status: registered twice":              func(rt *Runtime) { rt.Command("GET /status", answer) },
@@ -51,7 +48,6 @@ func TestAWrongRegistrationEndsTheProcess(t *testing.T) {
 		"web server: web: registered twice":                   func(rt *Runtime) { rt.Serve(routes); rt.Serve(routes) },
 		"web server: web: registered without a function":      func(rt *Runtime) { rt.Serve(nil) },
 		"worker: mule: started without a function":            func(rt *Runtime) { rt.Go("mule", nil) },
-		`job "report": there is nothing to do`:                func(rt *Runtime) { rt.Schedule(schedule.Job{Name: "report", Spec: "@daily"}) },
 		"middleware: registered without a function":           func(rt *Runtime) { rt.Use(nil) },
 		"middleware: number 2 returned no handler":            func(rt *Runtime) { rt.Use(same); rt.Use(none); rt.Serve(routes) },
 		"middleware: registered after Serve":                  func(rt *Runtime) { rt.Serve(routes); rt.Use(same) },
@@ -157,58 +153,5 @@ func TestAPartOfAForkHasTheRightsOfOurs(t *testing.T) {
 	}
 	if !strings.Contains(dump, `"msg":"shelf of books"`) || !strings.Contains(dump, `"books":7`) {
 		t.Errorf("want the section in the dump")
-	}
-}
-
-// An alert of the app's own lasts until the app ends it, be it another process that does.
-func TestAnAlertOfTheAppLastsUntilTheAppEndsIt(t *testing.T) {
-	s, dir := newTold(t), t.TempDir()
-	vars := []string{"WEBHOOK_URL=" + s.URL + "/hook", "DATA_DIR=" + dir, "DEVICE_NAME=box-1"}
-	stock := alert.Alert{Key: "stock", State: alert.Open, Severity: alert.Error, Summary: "the stock is empty"}
-	code, out, _ := call(t, func(rt *Runtime) error {
-		rt.Alert(stock)
-		rt.Alert(stock)
-		rt.Alert(alert.Alert{Summary: "nameless"})
-		s.await(t, `"event_action":"trigger","dedup_key":"base-app@box-1/app/stock".*the stock is empty`)
-		awaitFile(t, dir, `"Told":{"webhook":1}`, true)
-		return stopNow(rt)
-	}, vars)
-	if code != 0 || !strings.Contains(out, "an alert without a key is not sent") {
-		t.Errorf("have %d\n%s", code, out)
-	}
-	stock.State = alert.Over
-	call(t, func(rt *Runtime) error {
-		rt.Alert(stock)
-		s.await(t, `"event_action":"resolve","dedup_key":"base-app@box-1/app/stock"`)
-		return stopNow(rt)
-	}, vars)
-	if n := strings.Count(s.String(), "trigger"); n != 1 {
-		t.Errorf("want it begun once, have\n%s", s)
-	}
-}
-
-// A fault point of the app's own is passed without the app knowing who orders faults.
-func TestAFaultPointOfTheApp(t *testing.T) {
-	code, out, _ := call(t, func(rt *Runtime) error {
-		if err := rt.FaultPoint(FaultPoint{Name: "shelf", Kinds: []string{FaultDrop}}); err != nil {
-			return err
-		}
-		rt.Started()
-		if err := rt.Step(rt.Context(), "shelf"); err != nil {
-			t.Errorf("want nothing without an order, have %v", err)
-		}
-		order := map[string]any{"scope": "shelf", "kind": FaultDrop, "probability": 1, "reason": "to see it"}
-		if err := control.NewClient(rt.Settings.Control.Socket).Post(rt.Context(), "/chaos", order, nil); err != nil {
-			return err
-		}
-		for _, pass := range []func(context.Context, string) error{rt.Step, rt.Hit} {
-			if err := pass(rt.Context(), "shelf"); !errors.Is(err, fault.ErrDropped) {
-				t.Errorf("want the loss, have %v", err)
-			}
-		}
-		return stopNow(rt)
-	}, nil)
-	if code != 0 {
-		t.Errorf("have %d\n%s", code, out)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/schedule"
 )
 
@@ -70,5 +71,23 @@ func TestHooksComeAfterTheJobs(t *testing.T) {
 	}, nil)
 	if code != 0 || job.IsZero() || hook.Before(job) {
 		t.Errorf("want exit 0 and the hook after the job, have %d, %v, %v, %s", code, job, hook, said)
+	}
+}
+
+// report does a job once, which pings url.
+func report(rt *Runtime, url string) {
+	rt.Schedule(schedule.Job{Name: "report", Spec: "@every 1s", Ping: config.NewSecret(url), Do: func(context.Context, *slog.Logger) error { return nil }})
+	for pings := (*schedule.Pings)(nil); pings == nil || pings.Sent == 0; pings = rt.jobs.List()[1].Pings {
+		time.Sleep(time.Millisecond) // its first run begins within a second
+	}
+}
+
+func TestAJobThatDoesNothingEndsTheProcess(t *testing.T) {
+	code, out, _ := call(t, func(rt *Runtime) error {
+		rt.Schedule(schedule.Job{Name: "report", Spec: "@daily"})
+		return rt.Wait()
+	}, nil)
+	if code != 1 || !strings.Contains(out, "there is nothing to do") {
+		t.Errorf("have %d\n%s", code, out)
 	}
 }

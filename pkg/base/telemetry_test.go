@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,12 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"example.com/base-app/pkg/chaos"
-	"example.com/base-app/pkg/config"
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/queue"
-	"example.com/base-app/pkg/schedule"
 	"example.com/base-app/pkg/telemetry"
 )
 
@@ -107,27 +103,17 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 				return err
 			}
 		}
-		if err := rt.Chaos.Declare(chaos.Point{Name: "here", Kinds: []chaos.Kind{chaos.Error}}); err != nil {
-			return err
-		}
-		if _, err := rt.Chaos.Start(chaos.Order{Scope: "here", Kind: chaos.Error, Probability: 1, Reason: "to see it counted", Force: true}); err != nil {
-			return err
-		}
-		if err := rt.Chaos.Hit(rt.Context(), "here"); err == nil {
-			t.Error("want the fault")
-		}
-		rt.Schedule(schedule.Job{Name: "report", Spec: "@every 1s", Ping: config.NewSecret(partner.URL), Do: func(context.Context, *slog.Logger) error { return nil }})
-		for pings := (*schedule.Pings)(nil); pings == nil || pings.Sent == 0; pings = rt.jobs.List()[1].Pings {
-			time.Sleep(time.Millisecond) // its first run begins within a second
-		}
+		strike(t, rt)           // part chaos
+		report(rt, partner.URL) // part schedule
 		// The queue's state is asked for once a second at most: what is counted here is known at once.
 		text = fetch(t, metricsURL.FindStringSubmatch(logs.String())[1])
 		rt.Stop(nil)
 		return rt.Wait()
 	}
 	dir := t.TempDir()
-	vars := []string{"METRICS_ADDR=127.0.0.1:0", "STATSD_ADDR=127.0.0.1:9", "SENTRY_IGNORE=nobody", "DATA_DIR=" + dir, "DEPLOYMENT_ID=blue"}
-	for range 2 { // the second knows how the first ended
+	vars := []string{"METRICS_ADDR=127.0.0.1:0", "STATSD_ADDR=127.0.0.1:9", "DATA_DIR=" + dir, "DEPLOYMENT_ID=blue"}
+	vars = append(vars, "SENTRY_IGNORE=nobody") // part alert
+	for range 2 {                               // the second knows how the first ended
 		logs.reset()
 		if code := callTo(t, logs, run, vars); code != 0 {
 			t.Fatalf("have %d\n%s", code, logs)
@@ -135,9 +121,9 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 	}
 	for _, want := range []string{`build_info{commit="",deployment="blue",go="go`, `last_exit_info{code="0",kind="stopped"} 1`, "events_accepted_total 1", "events_processed_total 1",
 		`uncaught_exceptions_total{kind="panic",where="web"} 1`, "queue_available 1", "workers_stalled 0", `zmq_recv_duration_seconds_count{endpoint="inproc://x"} 1`,
-		`job_runs_total{job="report",outcome="done"} `, `job_pings_total{job="report",outcome="sent"} `, `job_last_success_timestamp_seconds{job="report"} `,
+		`job_runs_total{job="report",outcome="done"} `, `job_pings_total{job="report",outcome="sent"} `, `job_last_success_timestamp_seconds{job="report"} `, // part schedule
 		`dependency_tries_refused_total{dependency="flaky",reason="open"} 1`, `dependency_breaker_changes_total{dependency="flaky",state="open"} 1`, `dependency_breaker_open{dependency="flaky"} 1`,
-		"chaos_orders_active 1", `chaos_strikes_total{kind="error",point="here"} 1`,
+		"chaos_orders_active 1", `chaos_strikes_total{kind="error",point="here"} 1`, // part chaos
 		`client_request_latency_count{destination="partner",origin="base-app"} 1`, `request_count_total{endpoint="/call",method="GET",service="base-app",status="200"} 1`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("want %s", want)
