@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +13,7 @@ import (
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/stack"
+	"example.com/base-app/pkg/text"
 	"example.com/base-app/pkg/worker"
 )
 
@@ -114,7 +114,7 @@ func (s *Scheduler) finish(ctx context.Context, r *run, err error) {
 	default:
 		err = r.explain(err)
 	}
-	s.tell(ctx, r, o, err) // before the next run can begin
+	s.report(ctx, r, o, err) // before the next run can begin
 	s.record(r, o, err, Waiting)
 }
 
@@ -127,7 +127,7 @@ func (s *Scheduler) giveUp(ctx context.Context, r *run) {
 	err := &fault.Error{Kind: fault.KindStuck, Op: "job", Subject: r.Name, Stack: []byte(where),
 		Err: fmt.Errorf("it hangs: %w, and %v later it has not come back; its next runs are skipped until it has", r.late, patience)}
 	s.record(r, TimedOut, err, Hung)
-	s.tell(ctx, r, TimedOut, err)
+	s.report(ctx, r, TimedOut, err)
 }
 
 // afterTimeout returns what a job returned when its timeout was over, with that as the reason.
@@ -150,8 +150,8 @@ func (r *run) explain(err error) error {
 	return err
 }
 
-// tell tells everybody how a run ended.
-func (s *Scheduler) tell(ctx context.Context, r *run, o Outcome, err error) {
+// report logs how a run ended, guards against its error, ends its trace and pings its check.
+func (s *Scheduler) report(ctx context.Context, r *run, o Outcome, err error) {
 	guard := fault.Guard{Log: r.log, Closing: func() bool { return ctx.Err() != nil }, Report: s.o.Report}
 	if r.Fatal {
 		guard.End = s.o.Fail
@@ -178,14 +178,12 @@ func (s *Scheduler) record(r *run, o Outcome, err error, next State) {
 	case o == Done:
 		j.success = j.ended
 	case err != nil:
-		j.failure = oneLine(err)
+		j.failure = errorText(err)
 	}
 }
 
-// oneLine is an error's text for people whom it can't be kept from.
-func oneLine(err error) string {
-	return strings.Join(strings.Fields(dependency.Scrub(err.Error())), " ")
-}
+// errorText is an error in one line and without secrets: it leaves the process.
+func errorText(err error) string { return text.OneLine(dependency.Scrub(err.Error())) }
 
 func (s *Scheduler) enter(j *job, state State) {
 	s.mu.Lock()

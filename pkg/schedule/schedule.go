@@ -102,7 +102,6 @@ type Scheduler struct {
 	jobs   []*job
 	seen   time.Time   // the last look at the clock
 	client *web.Client // nil until a job has a Ping
-	closed bool        // no ping is taken any more
 }
 
 // job is a Job with its history, which is the Scheduler's lock's.
@@ -236,7 +235,7 @@ func (s *Scheduler) startDue(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	due, skipped := s.takeDue(wall())
+	due, skipped := s.due(wall())
 	for _, j := range skipped {
 		level := slog.LevelWarn
 		if j.State == Hung {
@@ -255,7 +254,7 @@ type due struct {
 	delay time.Duration
 }
 
-func (s *Scheduler) takeDue(now time.Time) (list []due, skipped []Status) {
+func (s *Scheduler) due(now time.Time) (list []due, skipped []Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A machine that started with a clock that is years ahead must not wait for years. A clock that is set back by less

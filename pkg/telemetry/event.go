@@ -6,14 +6,16 @@ import (
 	"strings"
 	"time"
 
-	"example.com/base-app/pkg/dependency"
-	"example.com/base-app/pkg/event"
-	"example.com/base-app/pkg/fault"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"example.com/base-app/pkg/dependency"
+	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/text"
 )
 
 // One event's trace, across processes and however often it comes again; each span is the parent of the next:
@@ -154,7 +156,7 @@ func (t *Telemetry) Exception(ctx context.Context, where string, err error) {
 // Strike counts what an order of pkg/chaos did at a fault point. The first 64 points have a label of their own.
 func (t *Telemetry) Strike(point, kind string) {
 	if t != nil {
-		t.strikes.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("point", t.struck.take(point)), attribute.String("kind", kind))))
+		t.strikes.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("point", t.struck.admit(point)), attribute.String("kind", kind))))
 	}
 }
 
@@ -226,7 +228,7 @@ func endSpan(span trace.Span, err error) {
 	}
 	if err != nil && span.IsRecording() {
 		span.SetAttributes(attribute.String("error.type", fault.Of(err).String()))
-		span.SetStatus(codes.Error, clip(dependency.Scrub(err.Error()), maxStatus))
+		span.SetStatus(codes.Error, text.Ellipsis(dependency.Scrub(err.Error()), maxStatus))
 	}
 	span.End()
 }

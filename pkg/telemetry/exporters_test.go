@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,9 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"example.com/base-app/pkg/event"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"example.com/base-app/internal/testlog"
+	"example.com/base-app/pkg/event"
 )
 
 func TestACollectorGetsOneTraceFromTheRequestToTheHandler(t *testing.T) {
@@ -255,7 +258,7 @@ func TestStatsDGetsWhatHappened(t *testing.T) {
 }
 
 func TestWhatWouldEndALineOfStatsDIsReplaced(t *testing.T) {
-	e := newStatsD("127.0.0.1:1", [][2]string{{"app", "a,b|c#d\ne"}, {"device", ""}}, &loss{}, nil)
+	e := newStatsD("127.0.0.1:1", [][2]string{{"app", "a,b|c#d\ne"}, {"device", ""}}, &loss{})
 	var have []string
 	e.lines(point{name: "x", kind: Counter, value: 0.25, attrs: attribute.NewSet(attribute.String("http.route", "/a,b|c\n"))}, func(l string) { have = append(have, l) })
 	e.lines(point{name: "x", kind: Counter}, func(l string) { have = append(have, l) }) // nothing happened
@@ -286,7 +289,8 @@ func TestInfluxDBGetsSnapshots(t *testing.T) {
 
 var filler = strings.Repeat("x", 1000)
 
-func snapshot(points int) *metricdata.ResourceMetrics {
+// fill is a snapshot of so many points, a KiB each.
+func fill(points int) *metricdata.ResourceMetrics {
 	data := metricdata.Gauge[float64]{}
 	for i := range points {
 		data.DataPoints = append(data.DataPoints, metricdata.DataPoint[float64]{Time: time.Now(), Value: 1, Attributes: attribute.NewSet(attribute.Int("n", i), attribute.String("filler", filler))})
@@ -310,8 +314,8 @@ func TestInfluxDBTriesAgainWhatCanHelp(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			asked, began, last := 0, time.Now(), time.Time{}
-			l, log := &loss{exporter: "influx"}, &lines{}
-			e := newInflux("http://db/api/v2/write", "t", nil, l, newTeller(discard(log)))
+			l, log := newTestLoss("influx")
+			e := newInflux("http://db/api/v2/write", "t", nil, l)
 			e.client.Transport = tripFunc(func(r *http.Request) (*http.Response, error) {
 				asked, last = asked+1, time.Now()
 				w := httptest.NewRecorder()
@@ -324,7 +328,7 @@ func TestInfluxDBTriesAgainWhatCanHelp(t *testing.T) {
 				}
 				return w.Result(), nil
 			})
-			_ = e.Export(t.Context(), snapshot(10))
+			_ = e.Export(t.Context(), fill(10))
 			time.Sleep(time.Hour)
 			synctest.Wait()
 			if asked != c.asked || l.dropped.Load() != c.dropped || l.failed.Load() != c.failed {
@@ -343,30 +347,31 @@ func TestInfluxDBTriesAgainWhatCanHelp(t *testing.T) {
 	}
 }
 
+// newTestLoss returns the loss of an exporter without a Telemetry, and its log.
+func newTestLoss(exporter string) (*loss, *testlog.Log) {
+	log := &testlog.Log{}
+	return &loss{exporter: exporter, warnings: newWarnings(log.Logger(slog.LevelInfo), exporter)}, log
+}
+
 type tripFunc func(*http.Request) (*http.Response, error)
 
 func (f tripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestInfluxDBDropsTheOldestOfTooMuch(t *testing.T) {
 	release := make(chan struct{})
-	l := &loss{exporter: "influx"}
-	e := newInflux("http://db/api/v2/write", "t", nil, l, newTeller(discard(&lines{})))
+	l, _ := newTestLoss("influx")
+	e := newInflux("http://db/api/v2/write", "t", nil, l)
 	e.client.Transport = tripFunc(func(r *http.Request) (*http.Response, error) {
 		<-release
 		return nil, errors.New("gone")
 	})
 	const points, rounds = 200, 50
 	for range rounds {
-		_ = e.Export(t.Context(), snapshot(points))
+		_ = e.Export(t.Context(), fill(points))
 	}
-	e.mu.Lock()
-	size, waiting := e.size, 0
-	for _, b := range e.queue {
-		waiting += b.lines
-	}
-	e.mu.Unlock()
-	if size > influxBytes || waiting == 0 || l.dropped.Load() == 0 {
-		t.Errorf("want at most %d bytes and the rest counted, have %d bytes, %d lines and %d dropped", influxBytes, size, waiting, l.dropped.Load())
+	size := len(e.encode(fill(points)).text)
+	if waiting := e.box.Stats().Waiting; waiting*size > influxBytes || waiting == 0 || l.dropped.Load() == 0 {
+		t.Errorf("want at most %d bytes and the rest counted, have %d snapshots of %d and %d dropped", influxBytes, waiting, size, l.dropped.Load())
 	}
 	close(release)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -402,18 +407,18 @@ func TestSpansBeyondTheQueueAreDroppedAndCounted(t *testing.T) {
 // A collector may say anything: it is one short line, once a minute.
 func TestWhatGoesWrongIsToldOnceAMinuteInOneLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &lines{}
-		tell := newTeller(discard(log))
+		log := &testlog.Log{}
+		otlp, statsd := newWarnings(log.Logger(slog.LevelInfo), "otlp"), newWarnings(log.Logger(slog.LevelInfo), "statsd")
 		for range 150 {
-			tell.say("otlp", errors.New("bad\nthings \xff"+strings.Repeat("é", 1000)))
-			tell.say("statsd", errors.New("other"))
+			otlp.Failed(t.Context(), errors.New("bad\nthings \xff"+strings.Repeat("é", 1000)))
+			statsd.Failed(t.Context(), errors.New("other"))
 			time.Sleep(time.Second)
 		}
 		if text := log.String(); strings.Count(text, "exporter=otlp") != 3 || strings.Count(text, "exporter=statsd") != 3 || !strings.Contains(text, "more=59") {
 			t.Errorf("have\n%s", text)
 		}
 		for line := range strings.Lines(log.String()) {
-			if len(line) > 2*maxTold {
+			if len(line) > 2*maxLogged {
 				t.Errorf("a line of %d bytes", len(line))
 			}
 		}

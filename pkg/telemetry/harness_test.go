@@ -21,9 +21,11 @@ import (
 	"github.com/influxdata/line-protocol/v2/lineprotocol"
 	metricspb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	"go.opentelemetry.io/proto/otlp/trace/v1"
+	v1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
+
+	"example.com/base-app/internal/testlog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,11 +34,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = 10 * time.Second
 
 // open returns a Telemetry with a log, which is closed when the test ends.
-func open(t testing.TB, o Options) (*Telemetry, *lines) {
+func open(t testing.TB, o Options) (*Telemetry, *testlog.Log) {
 	t.Helper()
-	log := &lines{}
+	log := &testlog.Log{}
 	o.App, o.Device, o.Version, o.Commit, o.Go, o.Deployment = "shop", "box-1", "1.2.3", "abc", "go1", "blue"
-	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	o.Log = log.Logger(slog.LevelInfo)
 	tel, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -61,24 +63,6 @@ func flush(t *testing.T, tel *Telemetry) {
 	if err := tel.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// lines is a log.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // collector is an OTLP server over HTTP that takes nothing but what the specification allows:
@@ -362,5 +346,3 @@ func (s *dogstatsd) find(prefix string) string {
 	s.t.Errorf("no line begins with %s:\n%s", prefix, strings.Join(s.lines, "\n"))
 	return ""
 }
-
-func discard(l *lines) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

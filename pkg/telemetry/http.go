@@ -10,13 +10,14 @@ import (
 	"sync"
 	"time"
 
-	"example.com/base-app/pkg/logging"
-	"example.com/base-app/pkg/web"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"example.com/base-app/pkg/logging"
+	"example.com/base-app/pkg/web"
 )
 
 // OpenTelemetry's own instrumentation of HTTP (otelhttp) is not used: its metrics have the Host header, which is the
@@ -293,7 +294,7 @@ func (c *clientLabels) split(u *url.URL) (host string, port int) {
 			port = 443
 		}
 	}
-	if c.hosts.take(u.Host) == other {
+	if c.hosts.admit(u.Host) == other {
 		return other, 0
 	}
 	return u.Hostname(), port

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"sync"
 
-	"example.com/base-app/pkg/fault"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"example.com/base-app/pkg/fault"
 )
 
 // instruments are those that are written to; the others are asked for by a source.
@@ -89,7 +90,7 @@ func (t *Telemetry) Observe(read func(context.Context, Put)) error {
 		put := func(name string, value float64, labels ...string) {
 			o, known := t.observed[name]
 			if !known || len(labels) != len(o.labels) {
-				t.tell.say("observe", fmt.Errorf("no metric %q with %d labels is in the table", name, len(labels)))
+				t.mistakes.Failed(ctx, fmt.Errorf("no metric %q with %d labels is in the table", name, len(labels)))
 				return
 			}
 			set := make([]attribute.KeyValue, len(labels))
@@ -131,7 +132,7 @@ type few struct {
 	seen map[string]struct{}
 }
 
-func (f *few) take(value string) string {
+func (f *few) admit(value string) string {
 	f.mu.RLock()
 	_, known := f.seen[value]
 	full := len(f.seen) >= most

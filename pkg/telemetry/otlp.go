@@ -31,7 +31,7 @@ func (t *Telemetry) openTraces(p plan, r *resource.Resource) error {
 	if err != nil {
 		return err
 	}
-	room := &spanQueue{most: int64(p.queueSize), loss: t.losses.of("otlp_traces"), tell: t.tell, next: client}
+	room := &spanQueue{most: int64(p.queueSize), loss: t.newLoss("otlp_traces"), next: client}
 	room.life, room.end = context.WithCancel(context.Background())
 	room.batch = sdktrace.NewBatchSpanProcessor(spanExporter{room}, sdktrace.WithMaxQueueSize(p.queueSize))
 	t.traces = sdktrace.NewTracerProvider(sdktrace.WithResource(r), sdktrace.WithSampler(p.sampler), sdktrace.WithSpanProcessor(room))
@@ -46,7 +46,6 @@ type spanQueue struct {
 	most    int64
 	waiting atomic.Int64
 	loss    *loss
-	tell    *teller
 	batch   sdktrace.SpanProcessor
 	next    sdktrace.SpanExporter
 	life    context.Context // of all exports
@@ -90,7 +89,7 @@ func (q *spanQueue) Shutdown(ctx context.Context) error {
 // spanExporter counts what OTLP doesn't take.
 type spanExporter struct{ *spanQueue }
 
-// ExportSpans sends a batch. It keeps its errors for itself: they are counted and told.
+// ExportSpans sends a batch. It keeps its errors for itself: they are counted and logged.
 func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -98,10 +97,10 @@ func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnly
 	err := e.next.ExportSpans(ctx, spans)
 	e.waiting.Add(-int64(len(spans)))
 	if err != nil {
-		e.loss.failed.Add(1)
-		e.loss.dropped.Add(uint64(len(spans)))
-		e.tell.say(e.loss.exporter, err)
+		e.loss.fail(err, len(spans))
+		return nil
 	}
+	e.loss.succeed()
 	return nil
 }
 
@@ -112,25 +111,24 @@ func (e spanExporter) Shutdown(ctx context.Context) error { return e.next.Shutdo
 type metricExporter struct {
 	sdkmetric.Exporter
 	loss *loss
-	tell *teller
 }
 
-func newOTLPMetrics(p plan, l *loss, tell *teller) (sdkmetric.Exporter, error) {
+func newOTLPMetrics(p plan, l *loss) (sdkmetric.Exporter, error) {
 	options := []otlpmetrichttp.Option{otlpmetrichttp.WithEndpointURL(p.metrics), otlpmetrichttp.WithMaxResponseSize(maxAnswer)}
 	if p.headers != nil {
 		options = append(options, otlpmetrichttp.WithHeaders(p.headers))
 	}
 	e, err := otlpmetrichttp.New(context.Background(), options...)
-	return metricExporter{e, l, tell}, err
+	return metricExporter{e, l}, err
 }
 
-// Export sends a snapshot. It keeps its errors for itself: they are counted and told.
+// Export sends a snapshot. It keeps its errors for itself: they are counted and logged.
 func (e metricExporter) Export(ctx context.Context, m *metricdata.ResourceMetrics) error {
 	if err := e.Exporter.Export(ctx, m); err != nil {
-		e.loss.failed.Add(1)
-		e.loss.dropped.Add(uint64(countPoints(m)))
-		e.tell.say(e.loss.exporter, err)
+		e.loss.fail(err, countPoints(m))
+		return nil
 	}
+	e.loss.succeed()
 	return nil
 }
 

@@ -26,11 +26,10 @@ type statsD struct {
 	addr string
 	tags [][2]string // of every line
 	loss *loss
-	tell *teller
 }
 
-func newStatsD(addr string, tags [][2]string, l *loss, tell *teller) *statsD {
-	return &statsD{addr, tags, l, tell}
+func newStatsD(addr string, tags [][2]string, l *loss) *statsD {
+	return &statsD{addr, tags, l}
 }
 
 // tagValue replaces what would end a tag, or the line.
@@ -80,11 +79,11 @@ func (e *statsD) Export(ctx context.Context, m *metricdata.ResourceMetrics) erro
 }
 
 func (e *statsD) lost(packets []packet, err error) {
+	lines := 0
 	for _, p := range packets {
-		e.loss.dropped.Add(uint64(p.lines))
+		lines += p.lines
 	}
-	e.loss.failed.Add(1)
-	e.tell.say(e.loss.exporter, err)
+	e.loss.fail(err, lines)
 }
 
 type packet struct {

@@ -22,6 +22,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -40,6 +41,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+
+	"example.com/base-app/pkg/warnlimit"
 )
 
 const (
@@ -64,8 +67,9 @@ type Telemetry struct {
 	tracer   trace.Tracer                  // nil: no traces are on
 	meter    metric.Meter                  // of the real provider, or one that does nothing
 	registry *prometheus.Registry          // nil: no Prometheus
-	tell     *teller                       // of what goes wrong
-	losses   losses                        // by exporter
+	log      *slog.Logger                  // of what goes wrong
+	losses   []*loss                       // by exporter; added to while it is made
+	mistakes *warnlimit.Limiter            // of the program's own, in what it measures
 	closers  []func(context.Context) error // run at once by Close
 	closing  atomic.Bool
 	ending   sync.WaitGroup // what Close began, and may not have waited for
@@ -93,8 +97,9 @@ func New(o Options) (*Telemetry, error) {
 	if !measured && p.traces == "" {
 		return nil, nil
 	}
-	t := &Telemetry{app: o.App, tell: newTeller(o.Log)}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { t.tell.say("sdk", err) }))
+	t := &Telemetry{app: o.App, log: o.Log, mistakes: newWarnings(o.Log, "observe")}
+	sdk := newWarnings(o.Log, "sdk")
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { sdk.Failed(context.Background(), err) }))
 	r, err := describe(o)
 	if err != nil {
 		return nil, wrong("OTEL_RESOURCE_ATTRIBUTES", "write name=value,name=value", "can't be used")
@@ -162,7 +167,7 @@ func (t *Telemetry) openMetrics(o Options, p plan, r *resource.Resource) error {
 		add(reader)
 	}
 	if p.metrics != "" {
-		e, err := newOTLPMetrics(p, t.losses.of("otlp_metrics"), t.tell)
+		e, err := newOTLPMetrics(p, t.newLoss("otlp_metrics"))
 		if err != nil {
 			return err
 		}
@@ -170,10 +175,10 @@ func (t *Telemetry) openMetrics(o Options, p plan, r *resource.Resource) error {
 	}
 	tags := [][2]string{{"app", o.App}, {"device", o.Device}, {"deployment", o.Deployment}, {"version", o.Version}}
 	if o.StatsD != "" {
-		push(newStatsD(o.StatsD, tags, t.losses.of("statsd"), t.tell), pushInterval)
+		push(newStatsD(o.StatsD, tags, t.newLoss("statsd")), pushInterval)
 	}
 	if p.influx != "" {
-		push(newInflux(p.influx, o.Influx.Token, tags, t.losses.of("influx"), t.tell), pushInterval)
+		push(newInflux(p.influx, o.Influx.Token, tags, t.newLoss("influx")), pushInterval)
 	}
 	t.meters = sdkmetric.NewMeterProvider(options...)
 	t.meter = t.meters.Meter(scope)
@@ -212,11 +217,19 @@ func (t *Telemetry) Handler() http.Handler {
 	if t == nil || t.registry == nil {
 		return nil
 	}
-	h := promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{ErrorLog: t.tell, ErrorHandling: promhttp.ContinueOnError,
+	h := promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{ErrorLog: scrapeLog{newWarnings(t.log, "prometheus")}, ErrorHandling: promhttp.ContinueOnError,
 		MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime, EnableOpenMetrics: true})
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", h)
 	return mux
+}
+
+// scrapeLog is promhttp's log.
+type scrapeLog struct{ *warnlimit.Limiter }
+
+// Println logs a failure.
+func (l scrapeLog) Println(v ...any) {
+	l.Failed(context.Background(), errors.New(fmt.Sprint(v...)))
 }
 
 // Tracers returns OpenTelemetry's provider for libraries that trace what they do; it does nothing while traces are off.
