@@ -33,6 +33,7 @@ import (
 
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/text"
 	"example.com/base-app/pkg/web"
 )
 
@@ -79,7 +80,7 @@ func (a Alert) Clip() Alert {
 		if len(details) == maxAttrs {
 			break
 		}
-		details[clip(k, maxKeyName)] = cut(a.Details[k], maxDetail)
+		details[text.Ellipsis(k, maxKeyName)] = cut(a.Details[k], maxDetail)
 	}
 	a.Details = details
 	return a
@@ -142,7 +143,7 @@ type Alerts struct {
 	ignored   map[string]*atomic.Uint64 // by the names in Options.Ignore
 	closing   atomic.Pointer[func() bool]
 	listeners sync.WaitGroup
-	settled   atomic.Pointer[func(service, key string, s State, f Fate)]
+	outcome   atomic.Pointer[func(service, key string, s State, f Fate)]
 
 	mu      sync.Mutex
 	clients []*web.Client
@@ -179,22 +180,22 @@ func New(o Options) (*Alerts, error) {
 
 // sender makes the sender of a service.
 func (a *Alerts) sender(service string, size, burst int, window time.Duration) *sender {
-	s := newSender(service, size, burst, window, &teller{service: service, redact: a.redact})
-	s.settled = a.heard
+	s := newSender(service, size, burst, window, a.redact)
+	s.outcome = a.reportOutcome
 	a.senders = append(a.senders, s)
 	return s
 }
 
 // Surroundings are what Alerts need to run.
 type Surroundings struct {
-	Log *slog.Logger // hears of services that fail, once a minute each
+	Log *slog.Logger // of services that fail, once a minute each
 	// Client makes the client of a service, as a dependency that is not required.
 	Client  func(name string, p dependency.Policy) (*web.Client, error)
 	Closing func() bool   // whether the process shuts down
 	Status  func() string // what /status answers in Telegram
-	// Settled hears, by service, what became of each beginning and end that Send was given. It may be called before Send
-	// returns; the service's sender waits for it. Nil: nobody asks.
-	Settled func(service, key string, s State, f Fate)
+	// Outcome is called with what became, at a service, of each beginning and end that Send was given. It may be called before
+	// Send returns; the service's sender waits for it. Nil: not called.
+	Outcome func(service, key string, s State, f Fate)
 }
 
 // Start begins to send. It does not block. Whoever listens (Telegram) does so until ctx ends. Its errors are Client's.
@@ -205,9 +206,9 @@ func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 		return nil
 	}
 	a.closing.Store(&with.Closing)
-	a.settled.Store(&with.Settled)
+	a.outcome.Store(&with.Outcome)
 	for _, s := range a.senders {
-		s.tell.log = with.Log
+		s.log = with.Log
 	}
 	client := func(service string, p dependency.Policy) (*web.Client, error) {
 		c, err := with.Client(Prefix+service, p)
@@ -258,7 +259,7 @@ func (a *Alerts) Ping(p Ping) { a.cronitor.offer(p) }
 func (a *Alerts) Stats() []Stat {
 	list := make([]Stat, len(a.senders))
 	for i, s := range a.senders {
-		list[i] = Stat{s.service, s.sent.Load(), s.dropped.Load(), s.suppressed.Load()}
+		list[i] = s.stat()
 	}
 	return list
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"example.com/base-app/pkg/outbox"
 )
 
 // keptFiles is how many events stay: with at most 200 KiB each, 10 MiB; mostly it is half a MiB.
@@ -19,7 +21,7 @@ type files struct{ dir string }
 
 func (f files) write(id string, at time.Time, body []byte) error {
 	if err := f.put(id, at, body); err != nil {
-		return &refusal{err: fmt.Errorf("write an event's file: %w", err), final: true}
+		return outbox.Final(fmt.Errorf("write an event's file: %w", err))
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"example.com/base-app/internal/testlog"
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/web"
 )
@@ -30,24 +31,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait for what should come soon: the machine may be very busy.
 const patience = 20 * time.Second
-
-// lines is a log.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // surroundings are those of an app that runs.
 func surroundings(log io.Writer) Surroundings {
@@ -94,13 +77,13 @@ func identified(o Options) Options {
 }
 
 // open returns Alerts that send, and their log. They are closed when the test ends.
-func open(t testing.TB, o Options) (*Alerts, *lines) {
+func open(t testing.TB, o Options) (*Alerts, *testlog.Log) {
 	t.Helper()
 	a, err := New(identified(o))
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &lines{}
+	log := &testlog.Log{}
 	if err := a.Start(context.Background(), surroundings(log)); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +100,7 @@ func abandon(t testing.TB, a *Alerts) {
 	late := time.After(patience)
 	for _, s := range a.senders {
 		select {
-		case <-s.ended:
+		case <-s.box.Done():
 		case <-late:
 			t.Fatalf("%s: want nothing left in the background", s.service)
 		}

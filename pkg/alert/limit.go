@@ -33,8 +33,8 @@ func newLimits(burst int, window time.Duration) limits {
 	return limits{burst: burst, window: window, keys: map[string]*past{}}
 }
 
-// take decides about it: pass is what may go now, nil if nothing; suppressed is how many items are left out for good.
-func (l *limits) take(it item, now time.Time) (pass *item, suppressed uint64) {
+// admit decides about it: pass is what may go now, nil if nothing; suppressed is how many items are left out for good.
+func (l *limits) admit(it item, now time.Time) (pass *item, suppressed uint64) {
 	if it.key == "" {
 		return &it, 0
 	}
@@ -105,8 +105,8 @@ func (l *limits) due(now time.Time, all bool) (list []item, wait time.Duration) 
 	return list, wait
 }
 
-// settle notes what became of an item that was let through. What is lost may be told again.
-func (l *limits) settle(it item, fate Fate) {
+// record keeps what became of an item that was let through. What is lost may be sent again.
+func (l *limits) record(it item, fate Fate) {
 	p := l.keys[it.key]
 	if p == nil || it.state == Note {
 		return
@@ -120,7 +120,7 @@ func (l *limits) settle(it item, fate Fate) {
 	}
 }
 
-// fate tells what became of an item, if that is known and nothing else of its key is on its way.
+// fate returns what became of an item, if that is known and nothing else of its key is on its way.
 func (l *limits) fate(it item) (f Fate, known bool) {
 	p := l.keys[it.key]
 	switch {

@@ -18,6 +18,8 @@ import (
 
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
+	"example.com/base-app/pkg/outbox"
+	"example.com/base-app/pkg/text"
 	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/worker"
 )
@@ -86,20 +88,20 @@ func (r *reporter) report(ctx context.Context, e *fault.Error, level sentry.Leve
 	r.offerDraft(d)
 }
 
-// Hear is for logging.Options: of an ERROR record it makes an event, unless a guard reports it or its error's kind is not
+// Record is for logging.Options: of an ERROR record it makes an event, unless a guard reports it or its error's kind is not
 // reported; what is below, down to INFO, becomes part of the events that follow.
-func (a *Alerts) Hear(ctx context.Context, rec slog.Record) {
+func (a *Alerts) Record(ctx context.Context, rec slog.Record) {
 	r := a.errors
 	switch {
 	case rec.Level < slog.LevelInfo: // bodies stand there, which are not to leave the machine
 	case rec.Level < slog.LevelError:
 		r.crumbs.add(rec)
 	case !fault.IsReported(ctx) && !a.isClosing():
-		r.hear(rec)
+		r.reportLine(rec)
 	}
 }
 
-func (r *reporter) hear(rec slog.Record) {
+func (r *reporter) reportLine(rec slog.Record) {
 	d := draft{at: rec.Time, via: "log", level: sentry.LevelError, title: rec.Message, attrs: make([]slog.Attr, 0, rec.NumAttrs())}
 	var err error
 	rec.Attrs(func(a slog.Attr) bool {
@@ -113,10 +115,10 @@ func (r *reporter) hear(rec slog.Record) {
 		case a.Key == "subject":
 			d.subject = a.Value.String()
 		case a.Key == "cause":
-			d.text = text(a.Value)
+			d.text = valueText(a.Value)
 		case a.Key == "error" && err == nil:
 			err, _ = a.Value.Any().(error)
-			d.text = text(a.Value)
+			d.text = valueText(a.Value)
 			return true
 		}
 		d.put(a)
@@ -167,7 +169,7 @@ func (r *reporter) envelope(key, id string, at time.Time, kind string, encode fu
 	it := item{key: key, send: func(ctx context.Context, left uint64) error {
 		body, err := encode(left)
 		if err != nil {
-			return &refusal{err: err, final: true}
+			return outbox.Final(err)
 		}
 		return r.deliver(ctx, id, at, kind, body)
 	}}
@@ -192,7 +194,7 @@ func (a *Alerts) Feedback(f web.Feedback) {
 			about["name"] = a.redact(f.Name)
 		}
 		if f.Email != "" {
-			about["contact_email"] = clip(f.Email, maxValue) // an address looks like what is scrubbed
+			about["contact_email"] = text.Ellipsis(f.Email, maxValue) // an address looks like what is scrubbed
 		}
 		// https://develop.sentry.dev/sdk/telemetry/feedbacks/: an event of a type of its own.
 		return json.Marshal(map[string]any{"type": "feedback", "event_id": id, "timestamp": at.UTC(), "platform": "go", "level": "info",
@@ -215,7 +217,7 @@ func (r *reporter) deliver(ctx context.Context, id string, at time.Time, kind st
 	b.WriteByte('\n')
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.dsn.GetAPIURL().String(), &b)
 	if err != nil {
-		return &refusal{err: bare(err), final: true}
+		return outbox.Final(bare(err))
 	}
 	req.Header.Set("Content-Type", "application/x-sentry-envelope")
 	auth := "Sentry sentry_version=7, sentry_client=" + sdkName + "/" + sentry.SDKVersion + ", sentry_key=" + r.dsn.GetPublicKey()
@@ -245,7 +247,7 @@ func (r *reporter) release() string {
 	if o.Commit != "" && !strings.Contains(o.Version, o.Commit[:min(len(o.Commit), shortCommit)]) {
 		v += "+" + o.Commit[:min(len(o.Commit), shortCommit)]
 	}
-	return clip(v, maxTag)
+	return text.Ellipsis(v, maxTag)
 }
 
 // ignores returns the count of the name that hides d, nil if none does.
@@ -264,7 +266,7 @@ func (a *Alerts) ignores(d draft) *counter {
 
 // callers returns where the record comes from: who called slog.
 func callers() []uintptr {
-	const above = 4 // runtime.Callers, callers, hear, Hear
+	const above = 4 // runtime.Callers, callers, reportLine, Record
 	pcs := make([]uintptr, maxFrames)
 	return slices.Clip(pcs[:runtime.Callers(above, pcs)])
 }

@@ -17,6 +17,8 @@ import (
 
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/outbox"
+	"example.com/base-app/pkg/text"
 	"example.com/base-app/pkg/web"
 )
 
@@ -68,10 +70,10 @@ func (t *telegram) connect(client connector) error {
 	return nil
 }
 
-// failed hears what goes wrong while listening.
+// failed logs what goes wrong while listening.
 func (t *telegram) failed(err error) {
 	if !errors.Is(err, context.Canceled) {
-		t.tell.say(err)
+		t.warnings.Failed(context.Background(), err)
 	}
 }
 
@@ -89,7 +91,7 @@ func (t *telegram) answer(status func() string) {
 	}
 	var said string
 	if err := fault.Recover("telegram", func() error { said = status(); return nil }); err != nil {
-		t.tell.say(err)
+		t.warnings.Failed(context.Background(), err)
 		said = "the status can't be told: " + err.Error()
 	}
 	t.post("", Note, said)
@@ -105,7 +107,7 @@ func (t *telegram) isStatus(u *models.Update) bool {
 	return word == "/status"
 }
 
-// offer queues al; with a nil receiver nobody hears.
+// offer queues al. A nil telegram discards it.
 func (t *telegram) offer(al Alert) {
 	if t == nil {
 		return
@@ -114,13 +116,13 @@ func (t *telegram) offer(al Alert) {
 }
 
 func (t *telegram) post(key string, state State, said string) {
-	said = clip(t.a.redact(said), maxPost)
+	said = text.Ellipsis(t.a.redact(said), maxPost)
 	t.sender.offer(item{key: key, state: state, send: func(ctx context.Context, left uint64) error {
-		text := said
+		message := said
 		if left > 0 {
-			text += fmt.Sprintf(" (%d more about it were left out)", left)
+			message += fmt.Sprintf(" (%d more about it were left out)", left)
 		}
-		_, err := t.bot.SendMessage(ctx, &bot.SendMessageParams{ChatID: t.chat, Text: text})
+		_, err := t.bot.SendMessage(ctx, &bot.SendMessageParams{ChatID: t.chat, Text: message})
 		return final(err)
 	}})
 }
@@ -129,11 +131,11 @@ func (t *telegram) post(key string, state State, said string) {
 func final(err error) error {
 	for _, e := range []error{bot.ErrorForbidden, bot.ErrorBadRequest, bot.ErrorUnauthorized, bot.ErrorNotFound, bot.ErrorConflict} {
 		if errors.Is(err, e) {
-			return &refusal{err: err, final: true}
+			return outbox.Final(err)
 		}
 	}
 	if _, ok := errors.AsType[*bot.MigrateError](err); ok {
-		return &refusal{err: err, final: true}
+		return outbox.Final(err)
 	}
 	_, syntax := errors.AsType[*json.SyntaxError](err)
 	_, form := errors.AsType[*json.UnmarshalTypeError](err)
@@ -166,7 +168,7 @@ func (p *patient) ask(req *http.Request) (*http.Response, error) {
 	p.mu.Unlock()
 	if end, ok := req.Context().Deadline(); ok && wait > time.Until(end) {
 		closeBody(req)
-		return nil, &refusal{err: errAsked, after: wait}
+		return nil, outbox.RetryAfter(errAsked, wait)
 	}
 	if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -186,7 +188,7 @@ func (p *patient) ask(req *http.Request) (*http.Response, error) {
 		return nil, p.slowDown(answer)
 	case answer.StatusCode >= 500:
 		_ = answer.Body.Close()
-		return nil, &refusal{err: &web.StatusError{Status: answer.StatusCode}, after: web.RetryAfter(answer.Header, time.Now())}
+		return nil, outbox.RetryAfter(&web.StatusError{Status: answer.StatusCode}, web.RetryAfter(answer.Header, time.Now()))
 	}
 	return answer, nil
 }
@@ -215,5 +217,5 @@ func (p *patient) slowDown(answer *http.Response) error {
 	p.mu.Lock()
 	p.until = time.Now().Add(after)
 	p.mu.Unlock()
-	return &refusal{err: &web.StatusError{Status: answer.StatusCode}, after: after}
+	return outbox.RetryAfter(&web.StatusError{Status: answer.StatusCode}, after)
 }

@@ -90,11 +90,11 @@ func (rt *Runtime) Capture(ctx context.Context, err error) { rt.alerts.Capture(c
 // see that nobody could be told, but the app is as useful as before.
 func (rt *Runtime) openAlerts() error {
 	if rt.alerts.Watched() {
-		rt.problems.load(filepath.Join(rt.folder.Dir, openProblems), rt.alerts.Takers)
+		rt.problems.load(filepath.Join(rt.folder.Dir, openProblems), rt.alerts.Receivers)
 	}
 	rt.flush(rt.closeAlerts)
 	context.AfterFunc(rt.Context(), rt.tellCause)
-	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine, Settled: rt.problems.settled,
+	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine, Outcome: rt.problems.settled,
 		Client: func(name string, p dependency.Policy) (*web.Client, error) {
 			d, err := rt.Depend(name, p)
 			if err != nil {

@@ -248,7 +248,7 @@ func (p *program) start() int {
 		return p.fail(err)
 	}
 	logs, err := logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment,
-		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Hear: alerts.Hear, Out: p.out})
+		Version: build.Version, Commit: build.Commit, Level: s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Observe: alerts.Record, Out: p.out})
 	if err != nil {
 		return p.fail(err)
 	}

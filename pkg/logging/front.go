@@ -39,7 +39,7 @@ type front struct {
 func (h *front) Enabled(_ context.Context, level slog.Level) bool { return level >= h.log.min.Level() }
 
 func (h *front) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level < slog.LevelWarn && !h.log.sampling.pass(r.Level, r.Message, noWorker, nil) {
+	if r.Level < slog.LevelWarn && !h.log.sample.pass(r.Level, r.Message, noWorker, nil) {
 		return nil // before anything is made of it: what is left out shall cost little
 	}
 	var store [16]slog.Attr // most records have fewer
@@ -52,13 +52,13 @@ func (h *front) Handle(ctx context.Context, r slog.Record) error {
 		list = putAll(list, h.scope.collect(r))
 	}
 	list = putHint(list)
-	if r.Level < slog.LevelError && !h.log.repeats.pass(r.Level, r.Message, list[0].Value.String(), list) {
+	if r.Level < slog.LevelError && !h.log.dedup.pass(r.Level, r.Message, list[0].Value.String(), list) {
 		return nil
 	}
 	flat := slog.NewRecord(r.Time, r.Level, r.Message, 0)
 	flat.AddAttrs(list...)
-	if hear := h.log.hear; hear != nil {
-		hear(ctx, flat)
+	if h.log.observe != nil {
+		h.log.observe(ctx, flat)
 	}
 	return h.log.all.Handle(ctx, flat)
 }

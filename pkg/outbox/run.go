@@ -108,6 +108,9 @@ func (r *runner[T]) step(closing bool) error {
 
 // connect makes the link.
 func (r *runner[T]) connect() error {
+	if r.life.Err() != nil {
+		return errNoTime
+	}
 	err := r.guard(func() (err error) {
 		r.link, err = r.o.Connect(r.life)
 		return err
