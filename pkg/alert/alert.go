@@ -1,5 +1,5 @@
-// Package alert tells people what goes wrong, through whatever they have: Sentry, PagerDuty, a webhook, Telegram,
-// Cronitor. With none of them an error is a file in the data folder.
+// Package alert reports to people what goes wrong, through the services that they use: Sentry, PagerDuty, a webhook,
+// Telegram, Cronitor. With none of them an error is a file in the data folder.
 //
 //	guards, Capture ─┐                                         ┌─► Sentry, or files
 //	log: ERROR ──────┼─► by the kind's rule, not ignored ──────┤
@@ -7,17 +7,16 @@
 //	Send: problems, and when they are over ────────────────────┼─► PagerDuty, webhook, Telegram
 //	Ping: how the workers are ─────────────────────────────────┴─► Cronitor
 //
-//	sender: limit by key ─► queue, bounded ─► one try after another ─► the service
+//	sender: limit by key ─► outbox, bounded ─► one try after another ─► the service
 //
-// It promises that nobody waits for it: a caller fills a queue, which is bounded, and Close takes no longer than its
+// It promises that no caller waits: each service has an outbox of its own (pkg/outbox), and Close takes no longer than its
 // context. A service that is away holds up no other. What was sent (as the service's answer says), dropped and left out is
-// counted by service (Stats). Of a storm the first few are told, and then how many there were. No error and no log line
+// counted by service (Stats). Of a storm the first few are sent, and then how many there were. No error and no log line
 // has a secret in it, and no text leaves the process unscrubbed (dependency.Scrub).
 //
-// Errors of dependencies, and whatever goes wrong while the process shuts down, are not reported; the first cause of the
-// end is, once.
+// Errors of dependencies, and errors during the shutdown, are not reported; the first cause of the end is, once.
 //
-// It decides nothing about what a problem is: that is the caller's, pkg/base for the template.
+// It does not decide what a problem is: its caller does.
 package alert
 
 import (
@@ -37,7 +36,7 @@ import (
 	"example.com/base-app/pkg/web"
 )
 
-// State is what an Alert says of its key.
+// State is the state that an Alert reports of its key.
 type State uint8
 
 // The states.
@@ -47,7 +46,7 @@ const (
 	Over              // it is over
 )
 
-// Severity is how bad it is. PagerDuty and the webhook hear of Error and Critical alone: somebody gets up for them.
+// Severity is how bad it is. PagerDuty and the webhook get Error and Critical alone: they wake somebody up.
 type Severity uint8
 
 // The severities, with PagerDuty's names.
@@ -95,7 +94,7 @@ type Ping struct {
 	Counting bool // whether the two numbers are known
 }
 
-// Stat is what became of what was to be told to a service.
+// Stat counts what became of the items for a service.
 type Stat struct {
 	Service    string
 	Sent       uint64
@@ -117,7 +116,7 @@ const (
 const Prefix = "alert-"
 
 const (
-	// An incident is told once and resolved once in five minutes; what flaps is told by its last state.
+	// An incident is opened once and resolved once in five minutes; of what flaps the last state is sent.
 	alertBurst, alertWindow = 2, 5 * time.Minute
 	// A few events of one kind show what they have in common; one a minute then shows that it goes on.
 	eventBurst, eventWindow = 5, time.Minute
@@ -125,7 +124,7 @@ const (
 	alertQueue = 64
 	// An event has up to 200 KiB, so that these are some 10 MiB.
 	eventQueue = 48
-	// Old pings are worth nothing: the newest, and what the end says.
+	// Old pings are worth nothing: the newest one, and that of the end.
 	pingQueue = 2
 )
 
@@ -198,7 +197,7 @@ type Surroundings struct {
 	Outcome func(service, key string, s State, f Fate)
 }
 
-// Start begins to send. It does not block. Whoever listens (Telegram) does so until ctx ends. Its errors are Client's.
+// Start begins to send. It does not block. Telegram's commands are answered until ctx ends. Its errors are Client's.
 func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -246,13 +245,13 @@ func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 	return nil
 }
 
-// Watched tells whether anybody hears what is said by Send.
+// Watched returns whether there is a service that Send sends to.
 func (a *Alerts) Watched() bool { return a.pager != nil || a.webhook != nil || a.telegram != nil }
 
-// Pinged tells whether anybody hears what is said by Ping.
+// Pinged returns whether there is a service that Ping sends to.
 func (a *Alerts) Pinged() bool { return a.cronitor != nil }
 
-// Ping tells Cronitor.
+// Ping sends p to Cronitor.
 func (a *Alerts) Ping(p Ping) { a.cronitor.offer(p) }
 
 // Stats returns the counts of each service that is switched on.
@@ -273,9 +272,9 @@ func (a *Alerts) Ignored() map[string]uint64 {
 	return n
 }
 
-// Close sends what is left, to all services at once, and ends. It returns when that is done or ctx ends; its error says
-// who could not be told everything in time. What is said later is dropped, and counted. A second call returns at once, also
-// while the first waits: there is nothing that it could add.
+// Close sends what is left, to all services at once, and ends. It returns when that is done or ctx ends; its error names
+// the services that had no time for everything. What is sent later is dropped, and counted. A second call returns at once,
+// also while the first waits: there is nothing that it could add.
 func (a *Alerts) Close(ctx context.Context) error {
 	a.mu.Lock()
 	if a.closed {
@@ -313,8 +312,8 @@ func (a *Alerts) isClosing() bool {
 	return closing != nil && (*closing)()
 }
 
-// Capture reports err, if its kind is one that is reported. The context tells of which request and worker it is. It is
-// for what the app catches itself; guards report what they catch.
+// Capture reports err, if its kind is one that is reported. The context has the request and the worker. It is for
+// errors that the app catches itself; guards report what they catch.
 func (a *Alerts) Capture(ctx context.Context, err error) {
 	fault.Guard{Closing: a.isClosing, Report: a.Report}.Handle(ctx, "", err)
 }

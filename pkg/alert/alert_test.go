@@ -344,7 +344,7 @@ func TestAnEventIsBounded(t *testing.T) {
 // Problems and their ends go to PagerDuty and the webhook under one key; what is only good to know goes to the chat alone.
 func TestProblemsAreTriggeredAndResolved(t *testing.T) {
 	p := pagerdutyServer(t)
-	h := serve(t, takeIncident("/hook/s3cret", ""), func(http.ResponseWriter, incident) {})
+	h := serve(t, readIncident("/hook/s3cret", ""), func(http.ResponseWriter, incident) {})
 	c := telegramServer(t, nil)
 	a, _ := open(t, Options{PagerDuty: PagerDuty{"R0UTING", p.URL}, Webhook: h.URL + "/hook/s3cret", Telegram: Telegram{testToken, fmt.Sprint(testChat), c.URL}})
 	down := Alert{Key: "dependency/db", State: Open, Severity: Critical, Summary: "dependency db is down: postgres://u:pw@db/x refused", Details: map[string]string{"error": "password=pw"}}

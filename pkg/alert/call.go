@@ -76,7 +76,7 @@ func bare(err error) error {
 	return err
 }
 
-// nonsense says that a service answered what it never does: something else is at that address.
+// nonsense is the error of an answer that the service never gives: something else is at that address.
 func nonsense(format string, args ...any) error {
 	return outbox.Final(fmt.Errorf("nonsense in the answer: "+format, args...))
 }

@@ -37,7 +37,8 @@ func (c *crumbs) add(r slog.Record) {
 	if c == nil {
 		return
 	}
-	n := &crumb{at: r.Time, level: r.Level, message: text.Ellipsis(r.Message, crumbText), attrs: make([]slog.Attr, 0, min(r.NumAttrs(), crumbAttrs))}
+	n := &crumb{at: r.Time, level: r.Level, message: text.Ellipsis(r.Message, crumbText),
+		attrs: make([]slog.Attr, 0, min(r.NumAttrs(), crumbAttrs))}
 	r.Attrs(func(a slog.Attr) bool {
 		a.Key = text.Ellipsis(a.Key, maxKeyName)
 		switch a.Value.Kind() {
@@ -70,7 +71,8 @@ func (c *crumbs) list() []*crumb {
 }
 
 func (c *crumb) render(redact func(string) string) *sentry.Breadcrumb {
-	b := &sentry.Breadcrumb{Type: "default", Message: redact(c.message), Level: levelOf(c.level), Timestamp: c.at.UTC(), Data: map[string]any{}}
+	b := &sentry.Breadcrumb{Type: "default", Message: redact(c.message), Level: levelOf(c.level),
+		Timestamp: c.at.UTC(), Data: map[string]any{}}
 	for _, a := range c.attrs {
 		if a.Key == "worker" {
 			b.Category = text.Ellipsis(a.Value.String(), maxTag)

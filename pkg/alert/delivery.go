@@ -32,7 +32,7 @@ func (a *Alerts) Receivers(al Alert) (names []string) {
 	return names
 }
 
-// Send tells people. What is longer than the services take is clipped. Surroundings.Outcome is called with what
+// Send sends al to its receivers. What is longer than the services take is clipped. Surroundings.Outcome is called with what
 // became of a beginning or an end.
 func (a *Alerts) Send(al Alert) { a.SendTo(al, a.Receivers(al)...) }
 

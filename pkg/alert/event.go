@@ -72,8 +72,8 @@ func (d *draft) bound() {
 	}
 }
 
-// take puts what a context carries into d.
-func (d *draft) take(attrs []slog.Attr) {
+// putAll puts what a context carries into d.
+func (d *draft) putAll(attrs []slog.Attr) {
 	for _, a := range attrs {
 		d.put(a)
 	}
@@ -109,7 +109,7 @@ func newEventID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// valueText returns what a value says to people. The methods of what is logged may panic; fmt survives that.
+// valueText returns a value as people read it. The methods of what is logged may panic; fmt survives that.
 func valueText(v slog.Value) string {
 	if v.Kind() == slog.KindAny {
 		return fmt.Sprintf("%+v", v.Any())
@@ -118,7 +118,7 @@ func valueText(v slog.Value) string {
 }
 
 // fingerprint is the same for what is the same problem, however often and with whatever numbers it comes: the kind, who
-// it happened to, and where, or what it says.
+// it happened to, and where, or its text.
 func (d *draft) fingerprint() []string {
 	where := shape(d.text)
 	if place := topOf(d.stack); place != "" {
@@ -157,7 +157,7 @@ func shape(s string) string {
 	return b.String()
 }
 
-// hide returns an attribute's value without secrets, and nothing of it if its name says that it is one.
+// hide returns an attribute's value without secrets, and nothing of it if its name is that of a secret.
 func hide(redact func(string) string, key, value string) string {
 	if named := key + "=x"; redact(named) != named {
 		return "[redacted]"
@@ -169,7 +169,8 @@ func hide(redact func(string) string, key, value string) string {
 func (r *reporter) encode(d draft, left uint64) ([]byte, error) {
 	o, redact := r.a.o, r.a.redact
 	tag := func(v string) string { return text.Ellipsis(text.OneLine(redact(v)), maxTag-len("…")) }
-	ev := &sentry.Event{EventID: sentry.EventID(d.id), Timestamp: d.at.UTC(), Level: d.level, Platform: "go", Release: r.release(), Environment: o.Environment,
+	ev := &sentry.Event{EventID: sentry.EventID(d.id), Timestamp: d.at.UTC(), Level: d.level, Platform: "go",
+		Release: r.release(), Environment: o.Environment,
 		ServerName: o.Device, Fingerprint: d.print, Transaction: tag(d.subject), Logger: tag(d.component),
 		Sdk:  sentry.SdkInfo{Name: sdkName, Version: sentry.SDKVersion},
 		Tags: map[string]string{}, Contexts: map[string]sentry.Context{
@@ -179,7 +180,8 @@ func (r *reporter) encode(d draft, left uint64) ([]byte, error) {
 	for i := range ev.Fingerprint {
 		ev.Fingerprint[i] = redact(ev.Fingerprint[i])
 	}
-	for name, v := range map[string]string{"worker": d.worker, "kind": d.kind, "subject": d.subject, "component": d.component, "request_id": d.request, "deployment": o.Deployment, "commit": o.Commit} {
+	for name, v := range map[string]string{"worker": d.worker, "kind": d.kind, "subject": d.subject,
+		"component": d.component, "request_id": d.request, "deployment": o.Deployment, "commit": o.Commit} {
 		if v != "" {
 			ev.Tags[name] = tag(v)
 		}

@@ -16,7 +16,7 @@ import (
 // keptFiles is how many events stay: with at most 200 KiB each, 10 MiB; mostly it is half a MiB.
 const keptFiles = 50
 
-// files keeps events for whoever has no Sentry, in the folder errors, the newest ones. `app cleanup` removes old ones.
+// files keeps the newest events in the folder errors, where there is no Sentry. `app cleanup` removes old ones.
 type files struct{ dir string }
 
 func (f files) write(id string, at time.Time, body []byte) error {

@@ -22,7 +22,7 @@ const (
 	maxDetail  = 2 << 10 // its whole event may have 512 KiB
 )
 
-// incidents tells PagerDuty of problems, or a webhook in the same form, without the routing key:
+// incidents sends problems to PagerDuty, or to a webhook in the same form without the routing key:
 // https://developer.pagerduty.com/docs/events-api-v2-overview. The key of an incident has the app's name and the device's, so
 // that the next life of the process can resolve it.
 type incidents struct {
@@ -75,8 +75,10 @@ func (i *incidents) offer(al Alert) {
 func (i *incidents) encode(al Alert, at time.Time, left uint64) incident {
 	o := i.a.o
 	e := incident{RoutingKey: i.routing, Action: "trigger", Dedup: clipKey(o.App + "@" + o.Device + "/" + al.Key), Client: o.App,
-		Payload: incidentPayload{Summary: text.Ellipsis(text.OneLine(i.a.redact(o.App+" on "+o.Device+": "+al.Summary)), maxSummary-len("…")), Source: o.Device,
-			Severity: al.Severity.String(), Timestamp: at, Component: o.App, Group: o.Deployment, Details: map[string]string{"version": o.Version}}}
+		Payload: incidentPayload{
+			Summary: text.Ellipsis(text.OneLine(i.a.redact(o.App+" on "+o.Device+": "+al.Summary)), maxSummary-len("…")),
+			Source:  o.Device, Severity: al.Severity.String(), Timestamp: at, Component: o.App, Group: o.Deployment,
+			Details: map[string]string{"version": o.Version}}}
 	if al.State == Over {
 		e.Action = "resolve"
 	}
@@ -108,10 +110,10 @@ func (i *incidents) post(ctx context.Context, e incident) error {
 	if err != nil || i.routing == "" {
 		return err
 	}
-	var said struct {
+	var result struct {
 		Status string `json:"status"`
 	}
-	if json.Unmarshal(answer, &said) != nil || said.Status != "success" {
+	if json.Unmarshal(answer, &result) != nil || result.Status != "success" {
 		return nonsense("no status success")
 	}
 	return nil

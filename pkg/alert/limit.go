@@ -8,9 +8,9 @@ import (
 // errors. Items with a key that finds no room are left out.
 const maxKeys = 256
 
-// limits keeps a storm from being told item by item. Of each key the first few in a window pass at once; of the rest the
-// last one passes when the window is over, and says how many were left out. What begins and ends is told in its latest
-// state: a beginning whose end came meanwhile is not told at all.
+// limits keeps a storm from being sent item by item. Of each key the first few in a window pass at once; of the rest the
+// last one passes when the window is over, with the number of those left out. Of what begins and ends the latest state
+// passes: a beginning whose end came meanwhile is not sent at all.
 type limits struct {
 	burst  int
 	window time.Duration
@@ -23,8 +23,8 @@ type past struct {
 	seen    int       // let through in it
 	left    uint64    // left out since the last that was let through
 	pending *item     // waits for the window's end; nil: nothing
-	told    State     // the last state that was let through
-	flying  int       // beginnings and ends that were let through, and of which nobody knows yet what became
+	passed  State     // the last state that was let through
+	flying  int       // beginnings and ends that were let through, and whose fate is not known yet
 	done    State     // the last state that the service took, or refused for good
 	taken   bool      // it took it
 }
@@ -50,7 +50,7 @@ func (l *limits) admit(it item, now time.Time) (pass *item, suppressed uint64) {
 		suppressed++
 	}
 	switch {
-	case it.state != Note && it.state == p.told: // no news
+	case it.state != Note && it.state == p.passed: // no news
 		p.left++
 		return nil, suppressed + 1
 	case !now.Before(p.end):
@@ -66,7 +66,7 @@ func (l *limits) admit(it item, now time.Time) (pass *item, suppressed uint64) {
 // release lets it through.
 func (p *past) release(it item) *item {
 	it.left = p.left
-	p.seen, p.left, p.told, p.pending = p.seen+1, 0, it.state, nil
+	p.seen, p.left, p.passed, p.pending = p.seen+1, 0, it.state, nil
 	if it.state != Note {
 		p.flying++
 	}
@@ -77,7 +77,7 @@ func (p *past) release(it item) *item {
 func (l *limits) add(key string, now time.Time) *past {
 	if len(l.keys) >= maxKeys {
 		for k, p := range l.keys {
-			if p.pending == nil && p.flying == 0 && p.told != Open && !now.Before(p.end) {
+			if p.pending == nil && p.flying == 0 && p.passed != Open && !now.Before(p.end) {
 				delete(l.keys, k)
 			}
 		}
@@ -115,8 +115,8 @@ func (l *limits) record(it item, fate Fate) {
 	switch {
 	case fate != Lost:
 		p.done, p.taken = it.state, fate == Taken
-	case p.told == it.state:
-		p.told = p.done
+	case p.passed == it.state:
+		p.passed = p.done
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 )
 
 // reporter makes events of errors and sends them to Sentry, or writes them into files. The form is Sentry's and so are the
-// types, from its Go library. The library's client is not used: it tells neither what was lost nor when it is done.
+// types, from its Go library. The library's client is not used: it reports neither what was lost nor when it is done.
 type reporter struct {
 	*sender
 	a      *Alerts
@@ -84,7 +84,7 @@ func (r *reporter) report(ctx context.Context, e *fault.Error, level sentry.Leve
 	if d.subject != "" {
 		d.title += " in " + d.subject
 	}
-	d.take(logging.Attrs(ctx))
+	d.putAll(logging.Attrs(ctx))
 	r.offerDraft(d)
 }
 
@@ -211,7 +211,8 @@ func (r *reporter) deliver(ctx context.Context, id string, at time.Time, kind st
 	}
 	// https://develop.sentry.dev/sdk/data-model/envelopes/: a header, then each item with a header of its own.
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"event_id":%q,"sent_at":%q,"sdk":{"name":%q,"version":%q}}`+"\n", id, time.Now().UTC().Format(time.RFC3339Nano), sdkName, sentry.SDKVersion)
+	fmt.Fprintf(&b, `{"event_id":%q,"sent_at":%q,"sdk":{"name":%q,"version":%q}}`+"\n",
+		id, time.Now().UTC().Format(time.RFC3339Nano), sdkName, sentry.SDKVersion)
 	fmt.Fprintf(&b, `{"type":%q,"length":%d}`+"\n", kind, len(body))
 	b.Write(body)
 	b.WriteByte('\n')

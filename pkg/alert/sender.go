@@ -32,7 +32,7 @@ const (
 // item is one thing to send to a service.
 type item struct {
 	key   string // what it is about: items with the same key are limited together; empty: not limited
-	state State  // what it says of the key
+	state State  // of the key
 	// send makes one try. Left is how many of the key were left out since the last one that was let through.
 	send func(ctx context.Context, left uint64) error
 	left uint64
@@ -67,7 +67,8 @@ func newSender(service string, size, burst int, window time.Duration, redact fun
 	s := &sender{service: service, log: slog.New(slog.DiscardHandler), limits: newLimits(burst, window)}
 	s.warnings = &warnlimit.Limiter{
 		Warn: func(_ context.Context, err error, more int) {
-			s.log.Warn("alerts can't be sent", "service", service, "error", text.Ellipsis(text.OneLine(redact(err.Error())), maxLogged), "more", more)
+			short := text.Ellipsis(text.OneLine(redact(err.Error())), maxLogged)
+			s.log.Warn("alerts can't be sent", "service", service, "error", short, "more", more)
 		},
 		Over: func(_ context.Context, failures int) {
 			s.log.Info("alerts are sent again", "service", service, "failures", failures)

@@ -36,7 +36,7 @@ const (
 	maxUpdates = 100
 )
 
-// telegram tells a chat, and answers /status there: https://core.telegram.org/bots/api. It reads nothing else, and
+// telegram posts to a chat, and answers /status there: https://core.telegram.org/bots/api. It reads nothing else, and
 // nobody else's messages.
 type telegram struct {
 	*sender
@@ -48,11 +48,12 @@ type telegram struct {
 }
 
 func (a *Alerts) newTelegram(o Telegram, chat int64) *telegram {
-	return &telegram{sender: a.sender(telegramName, alertQueue, alertBurst, alertWindow), a: a, o: o, chat: chat, asked: rate.NewLimiter(statusRate, statusBurst)}
+	return &telegram{sender: a.sender(telegramName, alertQueue, alertBurst, alertWindow), a: a, o: o, chat: chat,
+		asked: rate.NewLimiter(statusRate, statusBurst)}
 }
 
 func (t *telegram) connect(client connector) error {
-	// One call waits for commands, another one tells.
+	// One call waits for commands, another one posts.
 	h, err := dial(client, t.service, dependency.Policy{Attempt: pollTime + pollSlack, Total: pollTime + pollSlack, Tries: 1, Concurrent: 2})
 	if err != nil {
 		return err
@@ -61,7 +62,8 @@ func (t *telegram) connect(client connector) error {
 	if url == "" {
 		url = DefaultTelegramURL
 	}
-	t.bot, err = bot.New(t.o.Token, bot.WithSkipGetMe(), bot.WithServerURL(strings.TrimRight(url, "/")), bot.WithHTTPClient(pollTime+time.Second, &patient{client: h}),
+	t.bot, err = bot.New(t.o.Token, bot.WithSkipGetMe(), bot.WithServerURL(strings.TrimRight(url, "/")),
+		bot.WithHTTPClient(pollTime+time.Second, &patient{client: h}),
 		bot.WithErrorsHandler(t.failed), bot.WithDefaultHandler(func(context.Context, *bot.Bot, *models.Update) {}),
 		bot.WithAllowedUpdates(bot.AllowedUpdates{"message"}), bot.WithNotAsyncHandlers(), bot.WithUpdatesChannelCap(maxUpdates))
 	if err != nil {
@@ -79,7 +81,7 @@ func (t *telegram) failed(err error) {
 
 // listen answers commands until ctx ends.
 func (t *telegram) listen(ctx context.Context, status func() string) {
-	t.bot.RegisterHandlerMatchFunc(func(u *models.Update) bool { return t.isStatus(u) }, func(context.Context, *bot.Bot, *models.Update) { t.answer(status) })
+	t.bot.RegisterHandlerMatchFunc(t.isStatus, func(context.Context, *bot.Bot, *models.Update) { t.answer(status) })
 	t.bot.Start(ctx)
 }
 
@@ -89,15 +91,15 @@ func (t *telegram) answer(status func() string) {
 	if !t.asked.Allow() {
 		return
 	}
-	var said string
-	if err := fault.Recover("telegram", func() error { said = status(); return nil }); err != nil {
+	var message string
+	if err := fault.Recover("telegram", func() error { message = status(); return nil }); err != nil {
 		t.warnings.Failed(context.Background(), err)
-		said = "the status can't be told: " + err.Error()
+		message = "the status can't be told: " + err.Error()
 	}
-	t.post("", Note, said)
+	t.post("", Note, message)
 }
 
-// isStatus tells whether u is the command, from the one chat that may ask.
+// isStatus returns whether u is the command, from the one chat that may ask.
 func (t *telegram) isStatus(u *models.Update) bool {
 	if u.Message == nil || u.Message.Chat.ID != t.chat {
 		return false
@@ -115,10 +117,10 @@ func (t *telegram) offer(al Alert) {
 	t.post(al.Key, al.State, map[State]string{Open: "PROBLEM ", Over: "OVER "}[al.State]+t.a.o.App+" on "+t.a.o.Device+": "+al.Summary)
 }
 
-func (t *telegram) post(key string, state State, said string) {
-	said = text.Ellipsis(t.a.redact(said), maxPost)
+func (t *telegram) post(key string, state State, about string) {
+	about = text.Ellipsis(t.a.redact(about), maxPost)
 	t.sender.offer(item{key: key, state: state, send: func(ctx context.Context, left uint64) error {
-		message := said
+		message := about
 		if left > 0 {
 			message += fmt.Sprintf(" (%d more about it were left out)", left)
 		}
@@ -145,7 +147,7 @@ func final(err error) error {
 	return err
 }
 
-// patient is the HTTP client of the library: it waits when Telegram says so, and its errors hold no URL.
+// patient is the HTTP client of the library: it waits when Telegram asks for that, and its errors hold no URL.
 type patient struct {
 	client *http.Client
 	mu     sync.Mutex
@@ -204,14 +206,14 @@ func closeBody(req *http.Request) {
 // slowDown reads how long Telegram wants us to wait: in the answer's body, or its header.
 func (p *patient) slowDown(answer *http.Response) error {
 	defer answer.Body.Close()
-	var said struct {
+	var answered struct {
 		Parameters struct {
 			RetryAfter int `json:"retry_after"`
 		} `json:"parameters"`
 	}
 	after := web.RetryAfter(answer.Header, time.Now())
-	if json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&said) == nil {
-		after = max(after, time.Duration(said.Parameters.RetryAfter)*time.Second)
+	if json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&answered) == nil {
+		after = max(after, time.Duration(answered.Parameters.RetryAfter)*time.Second)
 	}
 	after = min(after, askedPause)
 	p.mu.Lock()

@@ -20,7 +20,7 @@ func newDedup(report func(leftOut)) *quota {
 	return newQuota(repeatLimit, 0, repeatWindow, report)
 }
 
-// hash returns what is the same for identical lines. The seed is the process's own, so that nobody outside can make
+// hash returns what is the same for identical lines. The seed is the process's own, so that no outsider can make
 // two lines meet.
 func (q *quota) hash(level slog.Level, message string, attrs []slog.Attr) uint64 {
 	var h maphash.Hash

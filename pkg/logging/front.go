@@ -8,10 +8,10 @@ import (
 	"example.com/base-app/pkg/worker"
 )
 
-// workerKey is the attribute that says who logs. The front puts it first in each record that it hands on.
+// workerKey is the attribute with the worker that logs. The front puts it first in each record that it hands on.
 const workerKey = "worker"
 
-// noWorker stands in the lines of goroutines that no nanny tracks, and which did not say who they are.
+// noWorker stands in the lines of goroutines that no nanny tracks, and that have no name of their own.
 const noWorker = "main"
 
 type contextKey struct{}
@@ -29,7 +29,7 @@ func Attrs(ctx context.Context) []slog.Attr {
 	return list
 }
 
-// front is the handler that users hold. It decides what is logged, and gives each record what it says about its
+// front is the handler that users hold. It decides what is logged, and gives each record what it has of its
 // origin; the outputs behind it take flat records and know nothing of levels, contexts, samples and repeats.
 type front struct {
 	log   *Log

@@ -13,7 +13,7 @@
 // below WARN pass, and the number of the others is logged.
 //
 // What it does not do: hide secrets (give such a type a LogValue method), rotate or write files (whatever
-// reads standard output does), or protect the caller from a standard output that nobody reads: that write blocks.
+// reads standard output does), or protect the caller from a standard output that is not read: that write blocks.
 package logging
 
 import (
@@ -34,7 +34,7 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// Options says who logs, what, and where to. The zero Options logs from info on to standard output.
+// Options are what is logged, by which app, and where to. The zero Options logs from info on to standard output.
 type Options struct {
 	// App, Device, Deployment, Version and Commit stand in each line (on the console only App), cut to 128 bytes.
 	// Empty ones are left out.
@@ -52,7 +52,7 @@ type Options struct {
 	Observe func(context.Context, slog.Record)
 
 	// Sample thins out what is logged below WARN: of the lines with the same level and message, whatever their attributes,
-	// so many in each minute pass, and beyond that one in so many. The number of the others is told when the minute ends.
+	// so many in each minute pass, and beyond that one in so many. The number of the others is logged when the minute ends.
 	// 0 lets all pass.
 	Sample int
 
@@ -167,7 +167,7 @@ func (l *Log) decide(level slog.Level) {
 	l.min.Set(level)
 }
 
-// Outputs says for people where the lines go, as in "json to stdout, syslog to unix:///dev/log".
+// Outputs returns for people where the lines go, as in "json to stdout, syslog to unix:///dev/log".
 func (l *Log) Outputs() string { return l.outputs }
 
 // Stats counts what did not arrive as it was logged, since New.
@@ -196,7 +196,7 @@ func (l *Log) ReportLeftOut() {
 }
 
 // Close logs what was left out, hands what is queued to syslog and ends it; it blocks until that is done
-// or ctx ends. Its error says how many records were not delivered. Later records still go to Out, none of them left
+// or ctx ends. Its error has the number of records that were not delivered. Later records still go to Out, none of them left
 // out. Only the first call acts; the others return its result.
 func (l *Log) Close(ctx context.Context) error {
 	l.closing.Do(func() {
@@ -216,7 +216,7 @@ func (l *Log) notice(msg string, attrs ...slog.Attr) {
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, msg, 0)
 	r.AddAttrs(slog.String(workerKey, "syslog"))
 	r.AddAttrs(attrs...)
-	_ = l.out.Handle(context.Background(), r) // a standard output that fails leaves nobody to tell
+	_ = l.out.Handle(context.Background(), r) // if standard output fails there is nowhere to log it
 }
 
 // logLeftOut returns a function that logs, as what, how many lines were left out.

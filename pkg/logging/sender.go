@@ -19,22 +19,22 @@ import (
 
 const (
 	// queueSize is how many messages wait for syslog, 4 MiB at the most: seconds of a busy app, or the whole life
-	// of a quiet one. When it is full the new ones are dropped: the beginning of an outage says more than its end.
+	// of a quiet one. When it is full the new ones are dropped: the beginning of an outage shows more than its end.
 	queueSize = 1024
 
 	// writeTimeout is how long a peer may not read before it is given up.
 	writeTimeout = 5 * time.Second
 
-	// Waits between two dials: soon at first, for a daemon that restarts; later rarely enough that nobody minds.
+	// Waits between two dials: soon at first, for a daemon that restarts; later seldom enough to be no load.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
 
-	// holdTime is how long a connection must hold until it counts: one that nobody serves (udp) or that closes at
+	// holdTime is how long a connection must hold until it counts: one without a server (udp) or that closes at
 	// once fails within a round trip.
 	holdTime = time.Second
 )
 
-// framing is how messages are told apart on a connection.
+// framing is how messages are separated on a connection.
 type framing int
 
 const (
@@ -59,7 +59,7 @@ type sender struct {
 	box   *outbox.Outbox[[]byte]
 
 	skipped atomic.Uint64 // not even made, since the queue was full
-	refused atomic.Uint64 // datagrams that were sent, and nobody was there
+	refused atomic.Uint64 // datagrams that were sent, and answered with a refusal
 
 	// What follows belongs to the outbox's goroutine.
 	conn     net.Conn
@@ -128,7 +128,7 @@ func (s *sender) connect(ctx context.Context) (outbox.Link, error) {
 	if err != nil {
 		return outbox.Link{}, s.fail(err)
 	}
-	// The daemon has nothing to say; reading is how its end is noticed, also while there is nothing to write.
+	// The daemon sends nothing; reading is how its end is noticed, also while there is nothing to write.
 	gone, why := make(chan struct{}), error(nil)
 	go func() {
 		defer close(gone)

@@ -13,7 +13,7 @@ import (
 	"example.com/base-app/pkg/text"
 )
 
-// valueText returns what a value says to people.
+// valueText returns a value as people read it.
 func valueText(v slog.Value) string {
 	if v.Kind() != slog.KindAny {
 		return v.String()
@@ -67,7 +67,7 @@ func escaped(s string) string {
 
 func isUnsafe(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
-// isPlain tells whether s reads as one word that needs no quotes.
+// isPlain returns whether s reads as one word that needs no quotes.
 func isPlain(s string) bool { return s != "" && !strings.ContainsFunc(s, isOdd) }
 
 func isOdd(r rune) bool {

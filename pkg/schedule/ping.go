@@ -21,9 +21,9 @@ import (
 
 const (
 	// maxPings is how many pings of a job may wait: those of two runs, and two more. Of more the oldest is dropped, since
-	// the newest says how things are.
+	// the newest shows how things are.
 	maxPings = 6
-	// maxAnswer is how much of an answer is looked at: healthchecks.io says OK, and in a few words what is not.
+	// maxAnswer is how much of an answer is looked at: healthchecks.io answers OK, or a few words about what is not.
 	maxAnswer = 128
 )
 
@@ -47,11 +47,11 @@ type ping struct {
 	ctx  context.Context // the run's; its end doesn't matter
 	kind string          // what is put behind the address: /start, /fail, /log, an exit status, nothing for success
 	run  string          // its id, a UUID
-	said *tail           // what the run logged, for the body; nil: nothing
+	log  *tail           // what the run logged, for the body; nil: nothing
 }
 
-// kindOf is how a run that ended is told. One that was interrupted neither did well nor failed: the check hears why, and
-// its own grace decides.
+// kindOf is the kind of ping for a run that ended. One that was interrupted neither did well nor failed: its ping has why, and
+// the check's own grace decides.
 func kindOf(o Outcome, err error) string {
 	switch o {
 	case Done:
@@ -85,7 +85,8 @@ func (s *Scheduler) pinger(j Job) (*pinger, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" {
-		return nil, fault.Config("copy the ping URL of the check, such as https://hc-ping.com/ and a UUID", errors.New("its ping address is not an http:// or https:// URL")) // and never what it is
+		return nil, fault.Config("copy the ping URL of the check, such as https://hc-ping.com/ and a UUID",
+			errors.New("its ping address is not an http:// or https:// URL")) // and never what it is
 	}
 	if s.client == nil {
 		if s.o.Client == nil {
@@ -130,7 +131,7 @@ func (p *pinger) deliver(ctx context.Context, batch []ping) error {
 	return nil
 }
 
-// try sends a ping, as often as the policy says. Its error never has the address.
+// try sends a ping, as often as the policy allows. Its error never has the address.
 func (p *pinger) try(life context.Context, one ping) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(one.ctx)) // the run's trace goes on
 	defer cancel()
@@ -143,7 +144,7 @@ func (p *pinger) try(life context.Context, one ping) error {
 	query := u.Query()
 	query.Set("rid", one.run)
 	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(one.said.text()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(one.log.text()))
 	if err != nil {
 		return errors.New("the request can't be made")
 	}
@@ -157,9 +158,9 @@ func (p *pinger) try(life context.Context, one ping) error {
 	if answer.StatusCode < 200 || answer.StatusCode > 299 {
 		return &web.StatusError{Status: answer.StatusCode}
 	}
-	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // the status has been read, and is what counts
-	for _, no := range []string{"not found", "rate limited"} {    // healthchecks.io answers these with 200
-		if strings.Contains(string(said), "("+no+")") {
+	words, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // the status has been read, and is what counts
+	for _, no := range []string{"not found", "rate limited"} {     // healthchecks.io answers these with 200
+		if strings.Contains(string(words), "("+no+")") {
 			return errors.New("the check answers: " + no)
 		}
 	}

@@ -25,7 +25,7 @@ type run struct {
 	ctx    context.Context // the job's own
 	late   error           // its cause when the timeout is over
 	log    *slog.Logger
-	said   *tail // what it logged; nil without pings
+	lines  *tail // what it logged; nil without pings
 	traced func(Outcome, error)
 }
 
@@ -68,7 +68,7 @@ func (s *Scheduler) perform(ctx context.Context, j *job, delay time.Duration) {
 	r.log.WarnContext(r.ctx, "a job that hung has come back", "took", r.took())
 }
 
-// sleep waits for d and tells whether ctx let it.
+// sleep waits for d, and returns false if ctx ended before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -90,8 +90,8 @@ func (s *Scheduler) begin(ctx context.Context, j *job) (*run, context.CancelFunc
 	r.ctx = ctx
 	r.log = s.o.Log.With("worker", name, "job", j.Name, "run_id", r.id)
 	if j.pings != nil {
-		r.said = &tail{}
-		r.log = slog.New(slog.NewMultiHandler(r.log.Handler(), r.said.handler()))
+		r.lines = &tail{}
+		r.log = slog.New(slog.NewMultiHandler(r.log.Handler(), r.lines.handler()))
 	}
 	s.mu.Lock()
 	j.state, j.began = Running, r.began.Round(0).UTC()
@@ -141,7 +141,7 @@ func (r *run) afterTimeout(err error) error {
 	return fmt.Errorf("%w: %w", r.late, err)
 }
 
-// explain makes what a job returned the error that people read. It never says that somebody asked the process to stop.
+// explain makes what a job returned the error that people read. Its kind is never that of a stop that was asked for.
 func (r *run) explain(err error) error {
 	switch fault.Of(err) {
 	case fault.KindUnhandled, fault.KindStopped:
@@ -165,7 +165,7 @@ func (s *Scheduler) report(ctx context.Context, r *run, o Outcome, err error) {
 		guard.Handle(r.ctx, Label(r.Name), err)
 	}
 	r.traced(o, err)
-	r.pings.send(ping{ctx: r.ctx, kind: kindOf(o, err), run: r.id, said: r.said})
+	r.pings.send(ping{ctx: r.ctx, kind: kindOf(o, err), run: r.id, log: r.lines})
 }
 
 func (s *Scheduler) record(r *run, o Outcome, err error, next State) {

@@ -9,18 +9,18 @@
 // counted. Times are UTC, so that no change of clocks leaves a run out or does it twice. What was missed while the
 // process was down is not made up; after a pause of the whole machine one run is.
 //
-// A run has a timeout, which it is told by its context; it has the guard, so that an error or a panic is logged and
-// reported and, unless the job is Fatal, nothing else happens; and it can tell a check at healthchecks.io how it went,
-// without ever waiting for that.
+// A run has a timeout: the deadline of its context. It has the guard, so that an error or a panic is logged and reported
+// and, unless the job is Fatal, nothing else happens. It can ping a check at healthchecks.io with how it went, without ever
+// waiting for that.
 //
 // One worker, Run, starts the runs in goroutines of their own. They are no workers for the nanny, for which a worker
 // without progress is a reason to end the process: what a job may take is its timeout, and a job that hangs beyond it
-// costs the process nothing but its runs. It is told once at ERROR, by name and with its stack. At the shutdown the
+// costs the process nothing but its runs. It is logged once at ERROR, by name and with its stack. At the shutdown the
 // contexts of all runs end, and Run returns when they have: so the shutdown waits for them, and its dump names what it
 // waits for, since the goroutines of a job carry its name.
 //
 // The parser of specs, and the search for the next time, are robfig/cron's. Its runner is not used: it gives jobs no
-// context that could tell them of a timeout or the shutdown, and doesn't notice that the clock was set.
+// context that ends with a timeout or the shutdown, and doesn't notice that the clock was set.
 package schedule
 
 import (
@@ -43,11 +43,11 @@ import (
 
 const (
 	// DefaultTimeout is for jobs that have none of their own: longer than any sound job, and short enough that a daily
-	// one that hangs is told long before its next run.
+	// one that hangs is logged long before its next run.
 	DefaultTimeout = time.Hour
 	// patience is how long a job may take to come back when its timeout is over: as long as an event's handler may.
 	patience = time.Second
-	// MaxJobs bounds a Scheduler. An app has a handful; whoever adds one for each customer is told so.
+	// MaxJobs bounds a Scheduler. An app has a handful; one for each customer is a mistake.
 	MaxJobs = 64
 	// maxName bounds a name, which stands in each metric and log line of its job.
 	maxName = 64
@@ -63,7 +63,7 @@ type Job struct {
 	// Friday), or @hourly, @daily, @weekly, @monthly, @yearly, or an interval of a second at least ("@every 10m"), which
 	// counts from the start of the process.
 	Spec string
-	// Do does it. It returns soon after ctx has ended, by the timeout or the shutdown. What it says through log also
+	// Do does it. It returns soon after ctx has ended, by the timeout or the shutdown. What it logs through log also
 	// stands in the ping; ctx names the run in the lines of all that is called with it.
 	Do func(ctx context.Context, log *slog.Logger) error
 
@@ -74,18 +74,18 @@ type Job struct {
 	Jitter time.Duration
 	// Fatal ends the process when a run fails, panics or hangs, with that as the cause.
 	Fatal bool
-	// Ping is the address of a check at healthchecks.io, or of what speaks its protocol; empty: none. It is told /start,
+	// Ping is the address of a check at healthchecks.io, or of what speaks its protocol; empty: none. It gets /start,
 	// success, and /fail or the exit status, with the run's id and what it logged. It is a secret.
 	Ping config.Secret
 }
 
-// Options are a Scheduler's. The zero value works, but then nobody hears of anything.
+// Options are a Scheduler's. The zero value works: it logs, and reports to nobody.
 type Options struct {
 	Log    *slog.Logger                        // nil: slog.Default()
-	Report func(context.Context, *fault.Error) // told of each error of a run whose kind wants it; must not block. Nil: nobody
-	Fail   func(error)                         // told of the end of a run of a Fatal job; must not block. Nil: nobody
-	// Trace is told of each run that begins, and returns the job's context; what it returns beside it is called once, with
-	// how the run ended. Nil: nobody.
+	Report func(context.Context, *fault.Error) // called with each error of a run whose kind is reported; must not block. Nil: not called
+	Fail   func(error)                         // called with the error of a run of a Fatal job; must not block. Nil: not called
+	// Trace is called with each run that begins, and returns the job's context; what it returns beside it is called once, with
+	// how the run ended. Nil: not called.
 	Trace func(ctx context.Context, job, run string) (context.Context, func(Outcome, error))
 	// Client makes the client of the pings, once, when the first job with a Ping is added; its policy should be
 	// PingPolicy. Nil: such a job is an error.
@@ -133,7 +133,7 @@ func New(o Options) *Scheduler {
 	return &Scheduler{o: o, added: make(chan struct{}, 1)}
 }
 
-// Add adds a job, at any time. An error of fault.KindConfig says that Spec or Ping, which may come from settings, is
+// Add adds a job, at any time. An error of fault.KindConfig means that Spec or Ping, which may come from settings, is
 // wrong; the others are mistakes in the program: a bad name or one that is taken, no Do, negative times, too many jobs.
 func (s *Scheduler) Add(j Job) error {
 	if err := s.add(j); err != nil {
@@ -239,7 +239,7 @@ func (s *Scheduler) startDue(ctx context.Context) {
 	for _, j := range skipped {
 		level := slog.LevelWarn
 		if j.State == Hung {
-			level = slog.LevelDebug // it was told
+			level = slog.LevelDebug // the hang was logged
 		}
 		s.o.Log.Log(ctx, level, "job skipped, its last run has not ended", "job", j.Name, "state", string(j.State), "since", j.Began)
 	}

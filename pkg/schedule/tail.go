@@ -8,7 +8,7 @@ import (
 	"example.com/base-app/pkg/dependency"
 )
 
-// maxBody is how many bytes of what a run said its ping has: as much as healthchecks.io keeps in all its versions.
+// maxBody is how many bytes of a run's log its ping has: as much as healthchecks.io keeps in all its versions.
 const maxBody = 10_000
 
 // cutMark begins a body that lacks the first lines.

@@ -107,9 +107,10 @@ func (t *Telemetry) Send(ctx context.Context, e *event.Event, endpoint string) (
 	if !t.follows(e) {
 		return false, nothing
 	}
-	_, span := t.tracer.Start(extract(ctx, e), "send "+strings.TrimPrefix(endpoint, "inproc://"), trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
-		attribute.String("messaging.system", "zeromq"), attribute.String("messaging.destination.name", endpoint),
-		attribute.String("messaging.message.id", e.ID)))
+	_, span := t.tracer.Start(extract(ctx, e), "send "+strings.TrimPrefix(endpoint, "inproc://"),
+		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+			attribute.String("messaging.system", "zeromq"), attribute.String("messaging.destination.name", endpoint),
+			attribute.String("messaging.message.id", e.ID)))
 	e.TraceParent = traceParent(span.SpanContext())
 	return true, func(err error) { endSpan(span, err) }
 }
@@ -146,26 +147,28 @@ func (t *Telemetry) Handle(ctx context.Context, e *event.Event) (_ context.Conte
 	}
 }
 
-// Exception counts an error that nobody handled: where it came up (web, worker, handler) and of which kind it is.
+// Exception counts an error that was not handled: where it came up (web, worker, handler) and of which kind it is.
 func (t *Telemetry) Exception(ctx context.Context, where string, err error) {
 	if t != nil {
-		t.exceptions.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("where", where), attribute.String("kind", fault.Of(err).String()))))
+		kind := fault.Of(err).String()
+		t.exceptions.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("where", where), attribute.String("kind", kind))))
 	}
 }
 
 // Strike counts what an order of pkg/chaos did at a fault point. The first 64 points have a label of their own.
 func (t *Telemetry) Strike(point, kind string) {
 	if t != nil {
-		t.strikes.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("point", t.struck.admit(point)), attribute.String("kind", kind))))
+		set := attribute.NewSet(attribute.String("point", t.struck.admit(point)), attribute.String("kind", kind))
+		t.strikes.Add(context.Background(), 1, metric.WithAttributeSet(set))
 	}
 }
 
-// follows tells whether more spans shall be made for e: its trace was chosen when it was published.
+// follows returns whether more spans shall be made for e: its trace was chosen when it was published.
 func (t *Telemetry) follows(e *event.Event) bool {
 	return t != nil && t.tracer != nil && event.ValidTraceParent(e.TraceParent) && sampled(e.TraceParent)
 }
 
-// sampled reads the flags of a traceparent, its last two hexadecimal digits: the last bit says that the trace was chosen.
+// sampled reads the flags of a traceparent, its last two hexadecimal digits: the last bit is set if the trace was chosen.
 func sampled(traceParent string) bool {
 	return strings.IndexByte("13579bdf", traceParent[len(traceParent)-1]) >= 0
 }

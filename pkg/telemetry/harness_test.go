@@ -86,7 +86,7 @@ func collect(t *testing.T) *collector {
 }
 
 func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	answer, err := c.take(r)
+	answer, err := c.read(r)
 	if err != nil {
 		c.t.Errorf("collector: %s: %v", r.URL.Path, err)
 		w.WriteHeader(http.StatusBadRequest)
@@ -97,7 +97,7 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-func (c *collector) take(r *http.Request) (proto.Message, error) {
+func (c *collector) read(r *http.Request) (proto.Message, error) {
 	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/x-protobuf" {
 		return nil, fmt.Errorf("%s with %s", r.Method, r.Header.Get("Content-Type"))
 	}
@@ -116,14 +116,14 @@ func (c *collector) take(r *http.Request) (proto.Message, error) {
 	c.headers[r.URL.Path] = r.Header
 	switch r.URL.Path {
 	case "/v1/traces":
-		return &tracepb.ExportTraceServiceResponse{}, c.takeTraces(body)
+		return &tracepb.ExportTraceServiceResponse{}, c.readTraces(body)
 	case "/v1/metrics":
-		return &metricspb.ExportMetricsServiceResponse{}, c.takeMetrics(body)
+		return &metricspb.ExportMetricsServiceResponse{}, c.readMetrics(body)
 	}
 	return nil, errors.New("no such path")
 }
 
-func (c *collector) takeTraces(body []byte) error {
+func (c *collector) readTraces(body []byte) error {
 	var in tracepb.ExportTraceServiceRequest
 	if err := proto.Unmarshal(body, &in); err != nil {
 		return err
@@ -149,7 +149,7 @@ func (c *collector) takeTraces(body []byte) error {
 	return nil
 }
 
-func (c *collector) takeMetrics(body []byte) error {
+func (c *collector) readMetrics(body []byte) error {
 	var in metricspb.ExportMetricsServiceRequest
 	if err := proto.Unmarshal(body, &in); err != nil {
 		return err
@@ -237,13 +237,13 @@ func (s *influxServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if err := s.take(body); err != nil {
+	if err := s.read(body); err != nil {
 		s.t.Errorf("influx: %v", err)
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (s *influxServer) take(body []byte) error {
+func (s *influxServer) read(body []byte) error {
 	d := lineprotocol.NewDecoderWithBytes(body)
 	for d.Next() {
 		name, err := d.Measurement()

@@ -147,7 +147,8 @@ func (s *serverLabels) begun(b beginning) []metric.AddOption {
 	if found, ok := s.active.Load(b); ok {
 		return found.([]metric.AddOption)
 	}
-	fresh := []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("http.request.method", b.method), attribute.String("url.scheme", scheme(b.tls))))}
+	fresh := []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("http.request.method", b.method), attribute.String("url.scheme", scheme(b.tls))))}
 	s.active.Store(b, fresh)
 	return fresh
 }
@@ -202,7 +203,7 @@ func knownMethod(m string) string {
 	return other
 }
 
-// spanMethod is how a span's name says the method.
+// spanMethod is the method as a span's name has it.
 func spanMethod(m string) string {
 	if m == other {
 		return "HTTP"
@@ -236,7 +237,8 @@ func (t *Telemetry) Client(name string) func(http.RoundTripper) http.RoundTrippe
 	if t == nil {
 		return nil
 	}
-	latency := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("origin", t.app), attribute.String("destination", name)))}
+	latency := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("origin", t.app), attribute.String("destination", name)))}
 	return func(next http.RoundTripper) http.RoundTripper { return tripper{t, next, latency} }
 }
 
@@ -250,7 +252,8 @@ type tripper struct {
 func (c tripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	began, ctx, method := time.Now(), r.Context(), knownMethod(r.Method)
 	host, port := c.t.client.split(r.URL)
-	list := []attribute.KeyValue{attribute.String("http.request.method", method), attribute.String("server.address", host), attribute.Int("server.port", port)}
+	list := []attribute.KeyValue{attribute.String("http.request.method", method),
+		attribute.String("server.address", host), attribute.Int("server.port", port)}
 	var span trace.Span
 	if c.t.tracer != nil {
 		ctx, span = c.t.tracer.Start(ctx, spanMethod(method), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(list...))
@@ -269,7 +272,8 @@ func (c tripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	case err != nil:
 		result = append(result, attribute.String("error.type", "failed"))
 	case answer.StatusCode >= 400:
-		result = append(result, attribute.Int("http.response.status_code", answer.StatusCode), attribute.String("error.type", strconv.Itoa(answer.StatusCode)))
+		result = append(result, attribute.Int("http.response.status_code", answer.StatusCode),
+			attribute.String("error.type", strconv.Itoa(answer.StatusCode)))
 	default:
 		result = append(result, attribute.Int("http.response.status_code", answer.StatusCode))
 	}

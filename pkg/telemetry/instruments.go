@@ -72,8 +72,8 @@ func (t *Telemetry) makeInstruments() (err error) {
 	return nil
 }
 
-// Put tells the value of a metric of the table that is not written to otherwise, with the values of its labels in the
-// table's order. One that the table lacks is a mistake in the program, which is left out and told in the log.
+// Put sets the value of a metric of the table that is not written to otherwise, with the values of its labels in the
+// table's order. One that the table lacks is a mistake in the program: it is left out and logged.
 type Put func(name string, value float64, labels ...string)
 
 // Observe has read asked whenever metrics are sent or scraped. It should end with its context, at once or in a second,
@@ -107,7 +107,7 @@ func (t *Telemetry) Observe(read func(context.Context, Put)) error {
 	return nil
 }
 
-// observeSelf tells what runs and what is lost.
+// observeSelf measures what runs and what is lost.
 func (t *Telemetry) observeSelf(o Options) error {
 	return t.Observe(func(_ context.Context, put Put) {
 		put(nameBuild, 1, o.Version, o.Commit, o.Deployment, o.Go)
@@ -120,7 +120,7 @@ func (t *Telemetry) observeSelf(o Options) error {
 }
 
 const (
-	// other is what a value becomes that is one too many, or that nobody knows; OpenTelemetry's own word for methods.
+	// other is what a value becomes that is one too many, or unknown; OpenTelemetry's own word for methods.
 	other = "_OTHER"
 	// most is how many values one label takes that come from a running program: hosts, endpoints.
 	most = 64

@@ -17,11 +17,11 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// Options say who is measured and where to send it. With the zero value, nothing is on.
+// Options name the app and where its measurements go. With the zero value, nothing is on.
 type Options struct {
 	App, Device, Deployment, Version, Commit, Go string
 
-	Log *slog.Logger // hears of exporters that fail, once a minute each; nil: nobody
+	Log *slog.Logger // of exporters that fail, once a minute each; nil: they are not logged
 
 	Prometheus bool   // whether Handler will be served
 	StatsD     string // host:port of a dogstatsd server; empty: none
@@ -70,11 +70,11 @@ func wrong(name, hint, format string, args ...any) error {
 	return fault.Config(hint, fmt.Errorf("telemetry: "+name+": "+format, args...))
 }
 
-// plan checks the options. Its errors are of fault.KindConfig, name each setting that is wrong, and never say its value.
+// plan checks the options. Its errors are of fault.KindConfig, name each setting that is wrong, and never hold its value.
 func (o Options) plan() (plan, error) {
 	var p plan
 	var errs []error
-	note := func(err error) { // two signals of one endpoint say the same
+	add := func(err error) { // two signals of one endpoint have the same
 		if err != nil && !slices.ContainsFunc(errs, func(e error) bool { return e.Error() == err.Error() }) {
 			errs = append(errs, err)
 		}
@@ -83,28 +83,30 @@ func (o Options) plan() (plan, error) {
 	p.interval = time.Duration(cmp.Or(o.OTel.MetricInterval, defaultInterval)) * time.Millisecond
 	if !o.OTel.SDKDisabled {
 		var err error
-		p.traces, err = otlpURL("OTEL_TRACES_EXPORTER", o.OTel.TracesExporter, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", o.OTel.TracesEndpoint, o.OTel.Endpoint, "/v1/traces")
-		note(err)
-		p.metrics, err = otlpURL("OTEL_METRICS_EXPORTER", o.OTel.MetricsExporter, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", o.OTel.MetricsEndpoint, o.OTel.Endpoint, "/v1/metrics")
-		note(err)
+		p.traces, err = otlpURL("OTEL_TRACES_EXPORTER", o.OTel.TracesExporter,
+			"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", o.OTel.TracesEndpoint, o.OTel.Endpoint, "/v1/traces")
+		add(err)
+		p.metrics, err = otlpURL("OTEL_METRICS_EXPORTER", o.OTel.MetricsExporter,
+			"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", o.OTel.MetricsEndpoint, o.OTel.Endpoint, "/v1/metrics")
+		add(err)
 		p.headers, err = parseHeaders(o.OTel.Headers)
-		note(err)
+		add(err)
 		p.sampler, err = parseSampler(o.OTel.TracesSampler, o.OTel.TracesSamplerArg)
-		note(err)
+		add(err)
 		if pr := o.OTel.Protocol; pr != "" && pr != "http/protobuf" {
-			note(wrong("OTEL_EXPORTER_OTLP_PROTOCOL", "set it to http/protobuf, or leave it out", "only http/protobuf is spoken"))
+			add(wrong("OTEL_EXPORTER_OTLP_PROTOCOL", "set it to http/protobuf, or leave it out", "only http/protobuf is spoken"))
 		}
 		_, err = parseAttributes(o.OTel.ResourceAttributes)
-		note(err)
+		add(err)
 	}
 	if o.StatsD != "" {
 		if _, port, err := net.SplitHostPort(o.StatsD); err != nil || !isPort(port) {
-			note(wrong("STATSD_ADDR", "write host:port, 127.0.0.1:8125 for example", "not an address"))
+			add(wrong("STATSD_ADDR", "write host:port, 127.0.0.1:8125 for example", "not an address"))
 		}
 	}
 	var err error
 	p.influx, err = o.Influx.plan()
-	note(err)
+	add(err)
 	return p, errors.Join(errs...)
 }
 
@@ -139,7 +141,8 @@ func checkURL(name, text string) error {
 		return wrong(name, "write http://host:port or https://host", "not an http URL")
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return wrong(name, "put credentials into OTEL_EXPORTER_OTLP_HEADERS or INFLUX_TOKEN", "a URL with credentials, query or fragment is not taken")
+		return wrong(name, "put credentials into OTEL_EXPORTER_OTLP_HEADERS or INFLUX_TOKEN",
+			"a URL with credentials, query or fragment is not taken")
 	}
 	return nil
 }
@@ -154,8 +157,10 @@ func parseHeaders(text string) (map[string]string, error) {
 		name, value, ok := strings.Cut(pair, "=")
 		name = strings.TrimSpace(name)
 		value, err := url.PathUnescape(strings.TrimSpace(value))
-		if !ok || err != nil || name == "" || strings.ContainsFunc(name, func(r rune) bool { return !isToken(r) }) || strings.ContainsFunc(value, isControl) {
-			return nil, wrong("OTEL_EXPORTER_OTLP_HEADERS", "write name=value,name=value, with special characters percent-encoded", "not a list of headers")
+		sound := ok && err == nil && name != "" && !strings.ContainsFunc(value, isControl)
+		if !sound || strings.ContainsFunc(name, func(r rune) bool { return !isToken(r) }) {
+			return nil, wrong("OTEL_EXPORTER_OTLP_HEADERS",
+				"write name=value,name=value, with special characters percent-encoded", "not a list of headers")
 		}
 		headers[name] = value
 	}
@@ -176,7 +181,8 @@ func parseSampler(name, arg string) (sdktrace.Sampler, error) {
 			return nil, wrong("OTEL_TRACES_SAMPLER_ARG", "write the share of traces to keep, 0.01 for example", "not a number from 0 to 1")
 		}
 	}
-	base := map[string]sdktrace.Sampler{"always_on": sdktrace.AlwaysSample(), "always_off": sdktrace.NeverSample(), "traceidratio": sdktrace.TraceIDRatioBased(ratio)}
+	base := map[string]sdktrace.Sampler{"always_on": sdktrace.AlwaysSample(), "always_off": sdktrace.NeverSample(),
+		"traceidratio": sdktrace.TraceIDRatioBased(ratio)}
 	rest, parent := strings.CutPrefix(cmp.Or(name, "parentbased_always_on"), "parentbased_")
 	s := base[rest]
 	switch {

@@ -16,7 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// maxAnswer is what is read of an answer, which says no more than what was refused; OpenTelemetry's own limit is 4 MiB.
+// maxAnswer is what is read of an answer, which holds no more than what was refused; OpenTelemetry's own limit is 4 MiB.
 const maxAnswer = 64 << 10
 
 var noopTracers = noop.NewTracerProvider()

@@ -63,7 +63,8 @@ func numbers[N int64 | float64](m metricdata.Metrics, kind Kind, list []metricda
 func histograms[N int64 | float64](m metricdata.Metrics, list []metricdata.HistogramDataPoint[N], yield func(point)) {
 	name := exportedName(m.Name, m.Unit, Histogram)
 	for _, p := range list {
-		yield(point{name: name, kind: Histogram, at: p.Time, attrs: p.Attributes, value: float64(p.Sum), count: p.Count, bounds: p.Bounds, buckets: p.BucketCounts})
+		yield(point{name: name, kind: Histogram, at: p.Time, attrs: p.Attributes, value: float64(p.Sum),
+			count: p.Count, bounds: p.Bounds, buckets: p.BucketCounts})
 	}
 }
 

@@ -67,7 +67,7 @@ func (e *statsD) Export(ctx context.Context, m *metricdata.ResourceMetrics) erro
 	defer conn.Close()
 	for i := range packets {
 		_ = conn.SetWriteDeadline(time.Now().Add(statsDTime))
-		if _, err := conn.Write(packets[i].text); err != nil { // of the one before it: nobody listens there
+		if _, err := conn.Write(packets[i].text); err != nil { // it answers the datagram before: nothing listens there
 			e.lost(packets[i:i+1], err)
 		}
 		if ctx.Err() != nil {
@@ -101,7 +101,7 @@ func pack(list []packet, line string) []packet {
 	return append(list, packet{[]byte(line), 1})
 }
 
-// lines yields the lines of a point. Nothing happened: nothing is said.
+// lines yields the lines of a point: none if nothing happened.
 func (e *statsD) lines(p point, yield func(string)) {
 	var tags strings.Builder
 	for _, t := range p.tags(e.tags) {

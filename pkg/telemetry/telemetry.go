@@ -1,4 +1,4 @@
-// Package telemetry measures the app and tells others: metrics for Prometheus, OTLP, StatsD and InfluxDB, and traces
+// Package telemetry measures the app and exports what it measures: metrics for Prometheus, OTLP, StatsD and InfluxDB, and traces
 // over OTLP, by OpenTelemetry.
 //
 //	               ┌─► Prometheus, which asks (Handler)
@@ -7,9 +7,9 @@
 //	               └─► InfluxDB  each 10 s ─► lines, oldest dropped ─┤
 //	spans ─► sampler ─► queue, newest dropped ─► OTLP ───────────────┘
 //
-// It promises that nobody waits for it: measuring is a few atomic operations, every queue is bounded, what is dropped is
-// counted by exporter and exported (telemetry_dropped_total), and Close takes no longer than its context. What an exporter says
-// goes wrong is logged once a minute at most.
+// It promises that no caller waits: measuring is a few atomic operations, every queue is bounded, what is dropped is
+// counted by exporter and exported (telemetry_dropped_total), and Close takes no longer than its context. An exporter's
+// failures are logged once a minute at most.
 //
 // No value that a client chooses becomes a label. The table in this package (Metrics) is all that there is to export.
 //
@@ -48,7 +48,7 @@ import (
 const (
 	// Budget is what Close needs at most: the time that a shutdown leaves for a collector that doesn't answer.
 	Budget = 5 * time.Second
-	// pushInterval is how often StatsD and InfluxDB are told; StatsD's own flush interval.
+	// pushInterval is how often StatsD and InfluxDB are sent to; StatsD's own flush interval.
 	pushInterval = 10 * time.Second
 	// exportTime bounds one export, the sources' answers included.
 	exportTime = 10 * time.Second
@@ -127,7 +127,7 @@ func New(o Options) (*Telemetry, error) {
 	return t, nil
 }
 
-// describe makes the resource: who is measured. OTEL_RESOURCE_ATTRIBUTES adds to it, and OTEL_SERVICE_NAME wins.
+// describe makes the resource: what is measured. OTEL_RESOURCE_ATTRIBUTES adds to it, and OTEL_SERVICE_NAME wins.
 func describe(o Options) (*resource.Resource, error) {
 	ours := []attribute.KeyValue{attribute.String("service.name", o.App), attribute.String("service.version", o.Version),
 		attribute.String("service.instance.id", o.Device), attribute.String("host.name", o.Device)}
@@ -187,7 +187,7 @@ func (t *Telemetry) openMetrics(o Options, p plan, r *resource.Resource) error {
 
 // Close sends what is left, to all exporters at once, and ends them. It returns when that is done or ctx ends; what was
 // not sent then is lost. Later calls of other methods do nothing that is seen. Only the first call acts; a later one
-// returns at once, also while the first waits: who is forced to end must not wait for a collector.
+// returns at once, also while the first waits: a forced end must not wait for a collector.
 func (t *Telemetry) Close(ctx context.Context) error {
 	if t == nil || !t.closing.CompareAndSwap(false, true) {
 		return nil
@@ -217,7 +217,8 @@ func (t *Telemetry) Handler() http.Handler {
 	if t == nil || t.registry == nil {
 		return nil
 	}
-	h := promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{ErrorLog: scrapeLog{newWarnings(t.log, "prometheus")}, ErrorHandling: promhttp.ContinueOnError,
+	h := promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{
+		ErrorLog: scrapeLog{newWarnings(t.log, "prometheus")}, ErrorHandling: promhttp.ContinueOnError,
 		MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime, EnableOpenMetrics: true})
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", h)
