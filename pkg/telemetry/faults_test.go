@@ -68,12 +68,12 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 			if took := time.Since(began); took > budget+slack {
 				t.Errorf("want nothing left in the background after %v, it took %v", budget, took)
 			}
-			for _, l := range tel.losses {
-				if lost := l.dropped.Load(); lost == 0 && (l.exporter != "statsd" || f.Name == faultserver.NoName) {
-					t.Errorf("want %s's losses counted", l.exporter)
+			for _, l := range tel.core.Losses {
+				if lost := l.Dropped.Load(); lost == 0 && (l.Exporter != "statsd" || f.Name == faultserver.NoName) {
+					t.Errorf("want %s's losses counted", l.Exporter)
 				}
 			}
-			if lines := strings.Count(log.String(), "\n"); lines > 2*len(tel.losses) {
+			if lines := strings.Count(log.String(), "\n"); lines > 2*len(tel.core.Losses) {
 				t.Errorf("want a line for each exporter at most, have %d:\n%s", lines, log)
 			}
 		})

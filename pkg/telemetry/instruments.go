@@ -111,9 +111,9 @@ func (t *Telemetry) Observe(read func(context.Context, Put)) error {
 func (t *Telemetry) observeSelf(o Options) error {
 	return t.Observe(func(_ context.Context, put Put) {
 		put(nameBuild, 1, o.Version, o.Commit, o.Deployment, o.Go)
-		for _, l := range t.losses {
-			put(nameDropped, float64(l.dropped.Load()), l.exporter)
-			put(nameFailed, float64(l.failed.Load()), l.exporter)
+		for _, l := range t.core.Losses {
+			put(nameDropped, float64(l.Dropped.Load()), l.Exporter)
+			put(nameFailed, float64(l.Failed.Load()), l.Exporter)
 		}
 		t.zmq.read(put)
 	})

@@ -6,17 +6,17 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/prometheus/otlptranslator"
+	"example.com/base-app/pkg/telemetry/export"
 )
 
 // Kind is what a metric counts like.
-type Kind string
+type Kind = export.Kind
 
 // The kinds.
 const (
-	Counter   Kind = "counter"   // only grows, from 0 at the start
-	Gauge     Kind = "gauge"     // goes up and down
-	Histogram Kind = "histogram" // counts in buckets
+	Counter   = export.Counter   // only grows, from 0 at the start
+	Gauge     = export.Gauge     // goes up and down
+	Histogram = export.Histogram // counts in buckets
 )
 
 // Metric is a row of the table of all metrics. The instruments are made from it, so nothing else is exported.
@@ -175,22 +175,7 @@ func Metrics() []Metric {
 }
 
 // Exported returns the metric's name in Prometheus, StatsD and InfluxDB.
-func (m Metric) Exported() string { return exportedName(m.Name, m.Unit, m.Kind) }
-
-// exportedName is the name that OpenTelemetry's Prometheus exporter gives: with the unit, and _total for a counter.
-func exportedName(name, unit string, k Kind) string {
-	t := map[Kind]otlptranslator.MetricType{Counter: otlptranslator.MetricTypeMonotonicCounter,
-		Gauge: otlptranslator.MetricTypeGauge, Histogram: otlptranslator.MetricTypeHistogram}[k]
-	namer := otlptranslator.NewMetricNamer("", otlptranslator.UnderscoreEscapingWithSuffixes)
-	text, err := namer.Build(otlptranslator.Metric{Name: name, Unit: unit, Type: t})
-	if err != nil { // only for an empty name
-		return name
-	}
-	return text
-}
-
-// exportedLabel is a label's name in Prometheus, StatsD and InfluxDB.
-func exportedLabel(key string) string { return strings.ReplaceAll(key, ".", "_") }
+func (m Metric) Exported() string { return export.Name(m.Name, m.Unit, m.Kind) }
 
 // WriteMarkdown writes the reference page of the metrics.
 func WriteMarkdown(w io.Writer) error {
@@ -199,7 +184,7 @@ func WriteMarkdown(w io.Writer) error {
 	for _, m := range Metrics() {
 		labels := slices.Clone(m.Labels)
 		for i := range labels {
-			labels[i] = "`" + exportedLabel(labels[i]) + "`"
+			labels[i] = "`" + export.Label(labels[i]) + "`"
 		}
 		unit := map[string]string{"s": "seconds", "By": "bytes"}[m.Unit]
 		if unit == "" {

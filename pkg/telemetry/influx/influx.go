@@ -1,4 +1,6 @@
-package telemetry
+// Package influx exports metrics to an InfluxDB, version 2 or one with its write API (1.8 and later). Each 10 s it makes a
+// snapshot of all metrics, which waits in an outbox until it is written: an outage of a quarter of an hour loses nothing.
+package influx
 
 import (
 	"bytes"
@@ -9,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/influxdata/line-protocol/v2/lineprotocol"
@@ -16,26 +19,72 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"example.com/base-app/pkg/outbox"
+	"example.com/base-app/pkg/telemetry/export"
 	"example.com/base-app/pkg/web"
 )
 
 const (
-	// influxBytes is what may wait: at 50 KiB a snapshot a quarter of an hour.
-	influxBytes = 4 << 20
-	// influxBatch is how many snapshots one write has, after an outage: some thousand lines, as InfluxDB advises.
-	influxBatch = 10
-	// influxTime bounds one write, so that a server which never answers delays the next by that much.
-	influxTime = 5 * time.Second
-	// influxRead is what is read of an answer, to use its connection again.
-	influxRead = 4 << 10
+	// maxBytes is what may wait: at 50 KiB a snapshot a quarter of an hour.
+	maxBytes = 4 << 20
+	// maxBatch is how many snapshots one write has, after an outage: some thousand lines, as InfluxDB advises.
+	maxBatch = 10
+	// writeTime bounds one write, so that a server which never answers delays the next by that much.
+	writeTime = 5 * time.Second
+	// maxAnswer is what is read of an answer, to use its connection again.
+	maxAnswer = 4 << 10
 )
+
+// Exporter names an InfluxDB. For version 1, Token is user:password and Bucket is database/retention-policy. With an empty URL
+// it is off.
+type Exporter struct{ URL, Token, Org, Bucket string }
+
+// Check looks at all settings.
+func (i Exporter) Check() (on bool, err error) {
+	u, err := i.writeURL()
+	return u != "", err
+}
+
+// Open has the metrics sent.
+func (i Exporter) Open(c *export.Core) error {
+	u, err := i.writeURL()
+	if err == nil {
+		c.Push(newInflux(u, i.Token, c.Tags, c.NewLoss("influx")), export.PushInterval)
+	}
+	return err
+}
+
+// writeURL returns where to write to, empty if it is off.
+func (i Exporter) writeURL() (string, error) {
+	if i.URL == "" {
+		if i.Token+i.Org+i.Bucket != "" {
+			return "", export.Wrong("INFLUX_URL", "set it, or remove the other INFLUX_ settings", "missing, though others of InfluxDB are set")
+		}
+		return "", nil
+	}
+	if err := export.CheckURL("INFLUX_URL", i.URL, "INFLUX_TOKEN"); err != nil {
+		return "", err
+	}
+	switch {
+	case i.Bucket == "":
+		return "", export.Wrong("INFLUX_BUCKET", "set it, for version 1 to database/retention-policy", "missing, though INFLUX_URL is set")
+	case i.Token == "":
+		return "", export.Wrong("INFLUX_TOKEN", "set it, for version 1 to user:password", "missing, though INFLUX_URL is set")
+	case strings.ContainsFunc(i.Token, export.IsControl):
+		return "", export.Wrong("INFLUX_TOKEN", "it may end with a line break that is no part of it", "has a control character")
+	}
+	query := url.Values{"bucket": {i.Bucket}, "precision": {"ns"}}
+	if i.Org != "" {
+		query.Set("org", i.Org)
+	}
+	return strings.TrimRight(i.URL, "/") + "/api/v2/write?" + query.Encode(), nil
+}
 
 // influx writes snapshots as line protocol: https://docs.influxdata.com/influxdb/v2/api/#operation/PostWrite. What
 // can't be written waits; when that is too much the oldest goes. A line that is written twice is one line to InfluxDB.
 type influx struct {
 	url, token string
 	tags       [][2]string
-	loss       *loss
+	loss       *export.Loss
 	client     *http.Client
 	box        *outbox.Outbox[snapshot]
 }
@@ -46,19 +95,19 @@ type snapshot struct {
 	lines int
 }
 
-func newInflux(url, token string, tags [][2]string, l *loss) *influx {
+func newInflux(url, token string, tags [][2]string, l *export.Loss) *influx {
 	e := &influx{url: url, token: token, tags: tags, loss: l}
 	e.client = &http.Client{
-		Timeout: influxTime,
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: influxTime}).DialContext,
-			MaxIdleConns: 1, IdleConnTimeout: 4 * pushInterval, ForceAttemptHTTP2: true},
+		Timeout: writeTime,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: writeTime}).DialContext,
+			MaxIdleConns: 1, IdleConnTimeout: 4 * export.PushInterval, ForceAttemptHTTP2: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // it would take the token along
 	}
-	e.box = outbox.New(outbox.Options[snapshot]{Name: "influx", Deliver: e.write, Batch: influxBatch, Warnings: l.warnings,
-		Bytes: influxBytes, Size: func(s snapshot) int { return len(s.text) },
+	e.box = outbox.New(outbox.Options[snapshot]{Name: "influx", Deliver: e.write, Batch: maxBatch, Warnings: l.Warnings,
+		Bytes: maxBytes, Size: func(s snapshot) int { return len(s.text) },
 		Outcome: func(s snapshot, o outbox.Outcome) {
 			if o != outbox.Delivered {
-				l.dropped.Add(uint64(s.lines))
+				l.Dropped.Add(uint64(s.lines))
 			}
 		}})
 	e.box.Start()
@@ -82,7 +131,7 @@ func (e *influx) Export(_ context.Context, m *metricdata.ResourceMetrics) error 
 		return nil
 	}
 	for _, dropped := range e.box.Post(s) {
-		e.loss.dropped.Add(uint64(dropped.lines))
+		e.loss.Dropped.Add(uint64(dropped.lines))
 	}
 	return nil
 }
@@ -90,9 +139,9 @@ func (e *influx) Export(_ context.Context, m *metricdata.ResourceMetrics) error 
 func (e *influx) encode(m *metricdata.ResourceMetrics) (s snapshot) {
 	var enc lineprotocol.Encoder
 	enc.SetPrecision(lineprotocol.Nanosecond)
-	points(m, func(p point) {
-		enc.StartLine(p.name)
-		for _, t := range p.tags(e.tags) {
+	export.Points(m, func(p export.Point) {
+		enc.StartLine(p.Name)
+		for _, t := range p.Tags(e.tags) {
 			enc.AddTag(t[0], t[1])
 		}
 		field := func(name string, value float64) {
@@ -100,24 +149,24 @@ func (e *influx) encode(m *metricdata.ResourceMetrics) (s snapshot) {
 				enc.AddField(name, v)
 			}
 		}
-		if p.kind == Histogram {
+		if p.Kind == export.Histogram {
 			below := uint64(0)
-			for i, n := range p.buckets {
+			for i, n := range p.Buckets {
 				below += n
-				field(bound(p.bounds, i), float64(below))
+				field(export.Bound(p.Bounds, i), float64(below))
 			}
-			field("count", float64(p.count))
-			field("sum", p.value)
+			field("count", float64(p.Count))
+			field("sum", p.Value)
 		} else {
-			field("value", p.value)
+			field("value", p.Value)
 		}
-		enc.EndLine(p.at)
+		enc.EndLine(p.At)
 		if enc.Err() == nil {
 			s.lines++
 			return
 		}
 		enc.ClearErr() // the encoder takes back what it has of the line
-		e.loss.dropped.Add(1)
+		e.loss.Dropped.Add(1)
 	})
 	s.text = enc.Bytes()
 	return s
@@ -127,7 +176,7 @@ func (e *influx) encode(m *metricdata.ResourceMetrics) (s snapshot) {
 func (e *influx) write(ctx context.Context, batch []snapshot) error {
 	err := e.post(ctx, batch)
 	if err != nil {
-		e.loss.failed.Add(1)
+		e.loss.Failed.Add(1)
 	}
 	return err
 }
@@ -151,7 +200,7 @@ func (e *influx) post(ctx context.Context, batch []snapshot) error {
 		}
 		return err
 	}
-	_, _ = io.CopyN(io.Discard, answer.Body, influxRead)
+	_, _ = io.CopyN(io.Discard, answer.Body, maxAnswer)
 	_ = answer.Body.Close()
 	err = fmt.Errorf("answered %d", answer.StatusCode)
 	switch s := answer.StatusCode; {
