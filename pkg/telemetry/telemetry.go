@@ -1,15 +1,16 @@
-// Package telemetry measures the app and exports what it measures: metrics for Prometheus, OTLP, StatsD and InfluxDB, and traces
-// over OTLP, by OpenTelemetry.
+// Package telemetry measures the app and exports what it measures, by OpenTelemetry: metrics and traces.
 //
-//	               ┌─► Prometheus, which asks (Handler)
-//	instruments ───┼─► OTLP      each minute ─┐
-//	               ├─► StatsD    each 10 s    ├─► sent in the background, one goroutine each
-//	               └─► InfluxDB  each 10 s ─► lines, oldest dropped ─┤
-//	spans ─► sampler ─► queue, newest dropped ─► OTLP ───────────────┘
+//	               ┌─► prometheus, which asks (Handler)
+//	instruments ───┼─► otlp      each minute ─┐
+//	               ├─► statsd    each 10 s    ├─► sent in the background, one goroutine each
+//	               └─► influx    each 10 s ─► outbox, oldest dropped ┤
+//	spans ─► sampler ─► queue, newest dropped ─► otlp ───────────────┘
 //
 // It promises that no caller waits: measuring is a few atomic operations, every queue is bounded, what is dropped is
 // counted by exporter and exported (telemetry_dropped_total), and Close takes no longer than its context. An exporter's
 // failures are logged once a minute at most.
+//
+// Each exporter is a folder of its own, which can be removed together with its lines in options.go.
 //
 // No value that a client chooses becomes a label. The table in this package (Metrics) is all that there is to export.
 //
@@ -44,10 +45,8 @@ import (
 	"example.com/base-app/pkg/warnlimit"
 )
 
-const (
-	// Budget is what Close needs at most: the time that a shutdown leaves for a collector that doesn't answer.
-	Budget = 5 * time.Second
-)
+// Budget is what Close needs at most: the time that a shutdown leaves for a collector that doesn't answer.
+const Budget = 5 * time.Second
 
 const scope = "example.com/base-app/pkg/telemetry"
 
