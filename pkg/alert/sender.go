@@ -18,10 +18,6 @@ import (
 const (
 	// callTime bounds one try. All services answer in a second; one that never does delays the next item by this.
 	callTime = 10 * time.Second
-	// The pause after a failed try doubles from the first to the longest, with jitter.
-	firstPause, longestPause = time.Second, time.Minute
-	// askedPause bounds the pause that a service asks for (Retry-After): none may silence us for a day.
-	askedPause = 10 * time.Minute
 	// keepTime is what is left of the time to end for what is put aside: some dozen small files. It is keepShare of the
 	// time at most, since to send is better.
 	keepTime, keepShare = 500 * time.Millisecond, 4
@@ -74,7 +70,7 @@ func newSender(service string, size, burst int, window time.Duration, redact fun
 			s.log.Info("alerts are sent again", "service", service, "failures", failures)
 		}}
 	s.box = outbox.New(outbox.Options[item]{Name: "alert " + service, Items: size, Timeout: callTime,
-		First: firstPause, Longest: longestPause, LongestAsked: askedPause, Warnings: s.warnings, Outcome: s.ended,
+		Warnings: s.warnings, Outcome: s.ended,
 		Deliver: func(ctx context.Context, batch []item) error { return batch[0].send(ctx, batch[0].left) }})
 	return s
 }

@@ -16,6 +16,9 @@ import (
 	"example.com/base-app/pkg/outbox"
 )
 
+// The outbox's pauses.
+const firstPause, longestPause = time.Second, time.Minute
+
 // chat is a service in virtual time: what it took, and how it answers.
 type chat struct {
 	*sender

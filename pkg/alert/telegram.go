@@ -32,6 +32,8 @@ const (
 	maxPost = 1000
 	// People ask for the status now and then; a chat that asks more often is a program's.
 	statusRate, statusBurst = 1, 3
+	// askedPause bounds the pause that Telegram asks for: it may not silence us for a day.
+	askedPause = 10 * time.Minute
 	// maxUpdates is how many messages of the chat may wait to be looked at.
 	maxUpdates = 100
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -11,32 +12,25 @@ import (
 
 var errNoTime = errors.New("the time to end was over")
 
-// failure is an error of Deliver that says what is to follow.
+// failure is an error of Deliver that decides what follows.
 type failure struct {
-	err   error
+	error
 	final bool
 	after time.Duration
 }
 
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
+func (f *failure) Unwrap() error { return f.error }
 
 // Final returns err as one that another try can't help: the receiver refuses the batch.
-func Final(err error) error { return &failure{err: err, final: true} }
+func Final(err error) error { return &failure{error: err, final: true} }
 
 // RetryAfter returns err as that of a receiver that wants no other try before d has passed.
-func RetryAfter(err error, d time.Duration) error { return &failure{err: err, after: d} }
-
-// IsFinal returns whether err is, or wraps, one of Final.
-func IsFinal(err error) bool {
-	f, ok := errors.AsType[*failure](err)
-	return ok && f.final
-}
+func RetryAfter(err error, d time.Duration) error { return &failure{error: err, after: d} }
 
 // runner is the goroutine of an Outbox.
 type runner[T any] struct {
 	*Outbox[T]
-	batch   []T       // in Deliver's hands
+	batch   []T       // that Deliver has
 	link    Link      // without a Close: there is none
 	late    bool      // the link was made after the end had begun
 	failing bool      // since the last success that counted
@@ -52,8 +46,13 @@ func (b *Outbox[T]) run() {
 	r.pause.Reset()
 	defer r.unlink()
 	for {
-		closing := r.closing() // before the try: one that began in time is followed by a last one
-		if closing && r.left() == 0 {
+		closing := false // before the try: one that began in time is followed by a last one
+		select {
+		case <-b.last:
+			closing = true
+		default:
+		}
+		if closing && b.remaining() == 0 {
 			return
 		}
 		err := r.step(closing)
@@ -61,25 +60,20 @@ func (b *Outbox[T]) run() {
 			continue
 		}
 		r.fail(err)
-		if r.o.Connect != nil {
+		if b.o.Connect != nil {
 			_ = r.unlink()
-			if r.late {
-				r.giveUpAll()
-				return
+			if closing = r.late; closing { // whoever can't be reached is not tried for each item
+				r.batch = append(r.batch, r.pop(math.MaxInt)...)
 			}
-		} else if closing {
+		}
+		if closing {
 			r.record(Lost)
 		}
-		r.sleep(err)
-	}
-}
-
-func (b *Outbox[T]) closing() bool {
-	select {
-	case <-b.last:
-		return true
-	default:
-		return false
+		pause := r.pause.NextBackOff()
+		if f, ok := errors.AsType[*failure](err); ok {
+			pause = max(pause, min(f.after, askedMost))
+		}
+		r.wait(pause, nil)
 	}
 }
 
@@ -92,26 +86,35 @@ func (r *runner[T]) step(closing bool) error {
 		r.late = closing
 		return r.connect()
 	}
+	if len(r.batch) == 0 {
+		r.batch = r.pop(r.o.Batch)
+	}
 	select {
 	case <-r.link.Gone:
 		return r.unlink()
 	default:
 	}
-	if len(r.batch) == 0 {
-		r.batch = r.pop()
+	if len(r.batch) > 0 {
+		return r.deliver()
 	}
-	if len(r.batch) == 0 {
-		return r.wait()
+	var holds time.Duration
+	if !r.holds.IsZero() {
+		holds = max(1, time.Until(r.holds))
 	}
-	return r.deliver()
+	r.wait(holds, r.wake)
+	return nil
+}
+
+// pop removes up to n items from the queue.
+func (r *runner[T]) pop(n int) []T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cut(0, min(n, len(r.queue)))
 }
 
 // connect makes the link.
 func (r *runner[T]) connect() error {
-	if r.life.Err() != nil {
-		return errNoTime
-	}
-	err := r.guard(func() (err error) {
+	err := r.try(func() (err error) {
 		r.link, err = r.o.Connect(r.life)
 		return err
 	})
@@ -122,40 +125,40 @@ func (r *runner[T]) connect() error {
 }
 
 // unlink ends the link, and returns why it was gone.
-func (r *runner[T]) unlink() error {
-	if r.link.Close == nil {
-		return nil
+func (r *runner[T]) unlink() (why error) {
+	if end := r.link.Close; end != nil {
+		r.link = Link{}
+		why = end()
 	}
-	end := r.link.Close
-	r.link = Link{}
-	return r.guard(end)
+	return why
 }
 
 // deliver makes one try.
 func (r *runner[T]) deliver() error {
-	ctx, cancel := r.life, context.CancelFunc(func() {})
+	ctx := r.life
 	if r.o.Timeout > 0 {
+		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.o.Timeout)
+		defer cancel()
 	}
-	defer cancel()
-	if ctx.Err() != nil {
-		return errNoTime
-	}
-	err := r.guard(func() error { return r.o.Deliver(ctx, r.batch) })
-	switch {
-	case err == nil:
-		r.record(Delivered)
-		r.succeed()
-	case IsFinal(err): // the receiver is there, and has spoken: no pause
+	err := r.try(func() error { return r.o.Deliver(ctx, r.batch) })
+	if f, ok := errors.AsType[*failure](err); ok && f.final { // the receiver is there: no pause
 		r.fail(err)
 		r.record(Refused)
 		return nil
 	}
+	if err == nil {
+		r.record(Delivered)
+		r.succeed()
+	}
 	return err
 }
 
-// guard makes an error of a panic. The same batch would panic again: it is final.
-func (r *runner[T]) guard(do func() error) (err error) {
+// try calls do while there is time. A panic is a final error: the same batch would panic again.
+func (r *runner[T]) try(do func() error) (err error) {
+	if r.life.Err() != nil {
+		return errNoTime
+	}
 	defer func() {
 		if v := recover(); v != nil {
 			err = Final(fmt.Errorf("panic: %s: %v", r.o.Name, v))
@@ -169,29 +172,16 @@ func (r *runner[T]) record(o Outcome) {
 	batch := r.batch
 	r.batch = nil
 	r.mu.Lock()
-	r.hand = 0
-	switch n := uint64(len(batch)); o {
-	case Delivered:
-		r.stats.Delivered += n
-	case Refused:
-		r.stats.Refused += n
-	case Lost:
-		r.stats.Dropped += n
+	r.counts[o] += uint64(len(batch))
+	r.left -= len(batch)
+	if o == Lost {
 		r.lost += len(batch)
 	}
 	r.mu.Unlock()
-	if r.o.Outcome == nil {
-		return
-	}
 	for _, item := range batch {
-		r.o.Outcome(item, o)
-	}
-}
-
-// giveUpAll gives up whatever is left.
-func (r *runner[T]) giveUpAll() {
-	for ; r.left() > 0; r.batch = r.pop() {
-		r.record(Lost)
+		if r.o.Outcome != nil {
+			r.o.Outcome(item, o)
+		}
 	}
 }
 
@@ -211,41 +201,23 @@ func (r *runner[T]) succeed() {
 	}
 }
 
-// works records that a success counted.
+// works ends the failure.
 func (r *runner[T]) works() {
 	r.failing, r.holds = false, time.Time{}
 	r.pause.Reset()
 	r.o.Warnings.Recovered(r.life)
 }
 
-// wait returns when there may be something to do. Its error says why the link is gone.
-func (r *runner[T]) wait() error {
-	var holds <-chan time.Time
-	if !r.holds.IsZero() {
-		timer := time.NewTimer(time.Until(r.holds))
-		defer timer.Stop()
-		holds = timer.C
+// wait returns when d is over (0: there is no end), something was posted, the link is gone, or the end has begun.
+func (r *runner[T]) wait(d time.Duration, posted <-chan struct{}) {
+	var over <-chan time.Time
+	if d > 0 {
+		over = time.After(d)
 	}
 	select {
-	case <-r.wake:
-	case <-holds:
-	case <-r.last:
+	case <-over:
+	case <-posted:
 	case <-r.link.Gone:
-		return r.unlink()
-	}
-	return nil
-}
-
-// sleep is the pause after a failure. It ends early when the Outbox is closed.
-func (r *runner[T]) sleep(err error) {
-	d := r.pause.NextBackOff()
-	if f, ok := errors.AsType[*failure](err); ok {
-		d = max(d, min(f.after, r.o.LongestAsked))
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
 	case <-r.last:
 	}
 }
