@@ -134,10 +134,12 @@ func (b *Outbox[T]) Start() {
 func (b *Outbox[T]) Post(item T) (dropped []T) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.queue, b.bytes, b.left = append(b.queue, item), b.bytes+b.o.Size(item), b.left+1
+	size := b.o.Size(item)
+	b.queue, b.bytes, b.left = append(b.queue, item), b.bytes+size, b.left+1
+	newest := b.closed || b.o.Full == DropNewest || b.o.Bytes > 0 && size > b.o.Bytes
 	for b.closed && dropped == nil || b.o.Items > 0 && len(b.queue) > b.o.Items || b.o.Bytes > 0 && b.bytes > b.o.Bytes {
 		i := 0
-		if b.closed || b.o.Full == DropNewest {
+		if newest {
 			i = len(b.queue) - 1
 		}
 		dropped = append(dropped, b.cut(i, i+1)...)

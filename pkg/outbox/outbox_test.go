@@ -144,6 +144,16 @@ func TestAFullQueueDropsByItsPolicy(t *testing.T) {
 	}
 }
 
+func TestWhatNeverFitsDropsNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := receive(t, outbox.Options[string]{Bytes: 2, Size: func(s string) int { return len(s) }})
+		if dropped := r.post("a", "ccc", "b"); !slices.Equal(dropped, []string{"ccc"}) {
+			t.Errorf("have %q", dropped)
+		}
+		r.close(time.Second, 2, false)
+	})
+}
+
 func TestWhatWaitsIsDeliveredInBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := receive(t, outbox.Options[string]{Items: 9, Batch: 2})

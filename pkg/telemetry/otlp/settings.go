@@ -172,7 +172,8 @@ func parseSampler(name, arg string) (sdktrace.Sampler, error) {
 	s := base[rest]
 	switch {
 	case s == nil:
-		return nil, export.Wrong("OTEL_TRACES_SAMPLER", "always_on, always_off, traceidratio, or one of them behind parentbased_", "unknown sampler")
+		return nil, export.Wrong("OTEL_TRACES_SAMPLER",
+			"always_on, always_off, traceidratio, or one of them behind parentbased_", "unknown sampler")
 	case parent:
 		return sdktrace.ParentBased(s), nil
 	}
