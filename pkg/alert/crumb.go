@@ -32,7 +32,7 @@ type crumbs struct {
 	next int
 }
 
-// add keeps a record; a nil receiver keeps nothing.
+// add keeps a record. Nil crumbs keep nothing.
 func (c *crumbs) add(r slog.Record) {
 	if c == nil {
 		return

@@ -13,7 +13,7 @@ import (
 	"example.com/base-app/pkg/outbox"
 )
 
-// keptFiles is how many events stay: with at most 200 KiB each, 10 MiB; mostly it is half a MiB.
+// keptFiles is how many events stay. An event has at most 200 KiB, so that all have 10 MiB; mostly they have half a MiB.
 const keptFiles = 50
 
 // files keeps the newest events in the folder errors, where there is no Sentry. `app cleanup` removes old ones.

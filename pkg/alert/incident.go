@@ -93,7 +93,7 @@ func (i *incidents) encode(al Alert, at time.Time, left uint64) incident {
 	return e
 }
 
-// clipKey returns a copy, or a long key would be held by its beginning.
+// clipKey returns a copy: a part of a long key would keep the whole in memory.
 func clipKey(key string) string { return strings.Clone(key[:min(len(key), maxDedup)]) }
 
 func (i *incidents) post(ctx context.Context, e incident) error {

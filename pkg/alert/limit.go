@@ -17,7 +17,7 @@ type limits struct {
 	keys   map[string]*past
 }
 
-// past is what was let through of a key.
+// past is the history of a key.
 type past struct {
 	end     time.Time // of the window
 	seen    int       // let through in it
@@ -26,14 +26,14 @@ type past struct {
 	passed  State     // the last state that was let through
 	flying  int       // beginnings and ends that were let through, and whose fate is not known yet
 	done    State     // the last state that the service took, or refused for good
-	taken   bool      // it took it
+	taken   bool      // the service took done
 }
 
 func newLimits(burst int, window time.Duration) limits {
 	return limits{burst: burst, window: window, keys: map[string]*past{}}
 }
 
-// admit decides about it: pass is what may go now, nil if nothing; suppressed is how many items are left out for good.
+// admit decides about it. Pass is the item that may go now, nil if none may; suppressed is how many items are left out for good.
 func (l *limits) admit(it item, now time.Time) (pass *item, suppressed uint64) {
 	if it.key == "" {
 		return &it, 0
@@ -63,7 +63,7 @@ func (l *limits) admit(it item, now time.Time) (pass *item, suppressed uint64) {
 	return p.release(it), suppressed
 }
 
-// release lets it through.
+// release returns it as an item that is let through.
 func (p *past) release(it item) *item {
 	it.left = p.left
 	p.seen, p.left, p.passed, p.pending = p.seen+1, 0, it.state, nil
@@ -73,7 +73,7 @@ func (p *past) release(it item) *item {
 	return &it
 }
 
-// add makes room for a key; nil if there is none.
+// add returns the history of a new key, nil if there is no room for it.
 func (l *limits) add(key string, now time.Time) *past {
 	if len(l.keys) >= maxKeys {
 		for k, p := range l.keys {

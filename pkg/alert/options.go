@@ -82,7 +82,7 @@ func wrong(name, hint, what string) error {
 }
 
 var (
-	// What is set where a key should be is often a whole URL, or the words of an example.
+	// By mistake a key is often set to a whole URL, or to the words of an example.
 	key   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,200}$`)
 	token = regexp.MustCompile(`^[0-9]{1,20}:[A-Za-z0-9_-]{1,200}$`)
 	name  = regexp.MustCompile(`^[!-~]{1,100}$`)
@@ -157,7 +157,7 @@ func (c Cronitor) plan(p *plan) error {
 	return err
 }
 
-// parseDSN takes what Sentry, and those who speak like it, give as an address: https://key@host/number.
+// parseDSN reads the address that Sentry gives a project: https://key@host/number. Compatible services give the same.
 func parseDSN(text string) (*sentry.Dsn, error) {
 	const hint = "copy the DSN of the project from Sentry: https://key@host/number"
 	dsn, err := sentry.NewDsn(text)

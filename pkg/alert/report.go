@@ -59,14 +59,14 @@ func (r *reporter) connect(client connector) (err error) {
 	return err
 }
 
-// Report makes an event of what a guard caught. It does not block. While the process shuts down it does nothing.
+// Report makes an event of an error that a guard caught. It does not block. During the shutdown it does nothing.
 func (a *Alerts) Report(ctx context.Context, e *fault.Error) {
 	if !a.isClosing() {
 		a.errors.report(ctx, e, sentry.LevelError)
 	}
 }
 
-// First reports the cause of the end, unless it is reported already or its kind is not reported. It is for the shutdown.
+// First reports the cause of the shutdown, unless it is reported already or its kind is not reported.
 func (a *Alerts) First(cause error) {
 	e, ok := errors.AsType[*fault.Error](cause)
 	if !ok {
@@ -93,7 +93,7 @@ func (r *reporter) report(ctx context.Context, e *fault.Error, level sentry.Leve
 func (a *Alerts) Record(ctx context.Context, rec slog.Record) {
 	r := a.errors
 	switch {
-	case rec.Level < slog.LevelInfo: // bodies stand there, which are not to leave the machine
+	case rec.Level < slog.LevelInfo: // debug records hold bodies of events, which must not leave the machine
 	case rec.Level < slog.LevelError:
 		r.crumbs.add(rec)
 	case !fault.IsReported(ctx) && !a.isClosing():
@@ -164,7 +164,7 @@ func (r *reporter) offerDraft(d draft) {
 	})
 }
 
-// envelope queues the item of an envelope. What can't be sent before the end is a file.
+// envelope queues the item of an envelope. It becomes a file if it can't be sent before the end.
 func (r *reporter) envelope(key, id string, at time.Time, kind string, encode func(left uint64) ([]byte, error)) {
 	it := item{key: key, send: func(ctx context.Context, left uint64) error {
 		body, err := encode(left)
@@ -236,7 +236,7 @@ func (r *reporter) deliver(ctx context.Context, id string, at time.Time, kind st
 	return nil
 }
 
-// release names what was built, as Sentry wants it: package@version.
+// release is the version in Sentry's form: package@version.
 func (r *reporter) release() string {
 	o := r.a.o
 	v := strings.Map(func(c rune) rune {

@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	// pollTime is how long Telegram keeps a question for commands open. Connections without a word are cut by many
-	// routers after a minute.
+	// pollTime is how long Telegram keeps a question for commands open. Many routers cut
+	// a connection that is silent for a minute.
 	pollTime = 25 * time.Second
 	// pollSlack is what the answer may take beyond that.
 	pollSlack = 10 * time.Second
 	// maxPost is the longest text, in bytes; Telegram takes 4,096 characters, and nobody reads more on a telephone.
 	maxPost = 1000
-	// People ask for the status now and then; a chat that asks more often is a program's.
+	// A person asks for the status now and then. More questions than this come from a program.
 	statusRate, statusBurst = 1, 3
 	// askedPause bounds the pause that Telegram asks for: it may not silence us for a day.
 	askedPause = 10 * time.Minute
@@ -131,7 +131,7 @@ func (t *telegram) post(key string, state State, about string) {
 	}})
 }
 
-// final marks those of the library's errors that another try can't help.
+// final returns err as a final one if another try can't help.
 func final(err error) error {
 	for _, e := range []error{bot.ErrorForbidden, bot.ErrorBadRequest, bot.ErrorUnauthorized, bot.ErrorNotFound, bot.ErrorConflict} {
 		if errors.Is(err, e) {

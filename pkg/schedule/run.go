@@ -23,7 +23,7 @@ type run struct {
 	id     string
 	began  time.Time
 	ctx    context.Context // the job's own
-	late   error           // its cause when the timeout is over
+	late   error           // the cause of ctx when the timeout is over
 	log    *slog.Logger
 	lines  *tail // what it logged; nil without pings
 	traced func(Outcome, error)
@@ -118,7 +118,7 @@ func (s *Scheduler) finish(ctx context.Context, r *run, err error) {
 	s.record(r, o, err, Waiting)
 }
 
-// giveUp ends a run that doesn't come back, as far as others are concerned. Go can't end its goroutine.
+// giveUp reports a run that doesn't come back. Its goroutine goes on: Go can't end it.
 func (s *Scheduler) giveUp(ctx context.Context, r *run) {
 	where := "its stack could not be found"
 	if mine := stack.Of(Label(r.Name), stack.All()); len(mine) > 0 {
@@ -141,7 +141,7 @@ func (r *run) afterTimeout(err error) error {
 	return fmt.Errorf("%w: %w", r.late, err)
 }
 
-// explain makes what a job returned the error that people read. Its kind is never that of a stop that was asked for.
+// explain returns a job's error as people read it, and never with the kind of a stop that was asked for.
 func (r *run) explain(err error) error {
 	switch fault.Of(err) {
 	case fault.KindUnhandled, fault.KindStopped:

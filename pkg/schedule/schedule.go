@@ -1,4 +1,4 @@
-// Package schedule does jobs of the app at their times: every night, each ten minutes.
+// Package schedule runs the app's jobs at their times: every night, each ten minutes.
 //
 //	            its time             the jitter is over                  returned
 //	waiting ──────────────► delayed ────────────────────► running ──────────────────────► waiting
@@ -6,18 +6,17 @@
 //	   └──────────── came back at last ────────── hung ◄─────┘ a second after its timeout
 //
 // A job never runs twice at once: when its time comes while it is delayed, running or hung, that run is skipped and
-// counted. Times are UTC, so that no change of clocks leaves a run out or does it twice. What was missed while the
-// process was down is not made up; after a pause of the whole machine one run is.
+// counted. Times are UTC, so that no change of clocks leaves a run out or does it twice. Runs that were missed while the
+// process was down are not made up for. After a pause of the whole machine one run is.
 //
 // A run has a timeout: the deadline of its context. It has the guard, so that an error or a panic is logged and reported
 // and, unless the job is Fatal, nothing else happens. It can ping a check at healthchecks.io with how it went, without ever
 // waiting for that.
 //
-// One worker, Run, starts the runs in goroutines of their own. They are no workers for the nanny, for which a worker
-// without progress is a reason to end the process: what a job may take is its timeout, and a job that hangs beyond it
-// costs the process nothing but its runs. It is logged once at ERROR, by name and with its stack. At the shutdown the
-// contexts of all runs end, and Run returns when they have: so the shutdown waits for them, and its dump names what it
-// waits for, since the goroutines of a job carry its name.
+// One worker, Run, starts each run in a goroutine of its own. The nanny does not watch these: a job may take as long as its
+// timeout allows, and a job that hangs beyond it loses its next runs, while the process goes on. A hang is logged once at ERROR,
+// with the job's name and stack. At the shutdown the contexts of all runs end, and Run returns when the runs have. So the
+// shutdown waits for them, and its dump names them, since the goroutines of a job carry its name.
 //
 // The parser of specs, and the search for the next time, are robfig/cron's. Its runner is not used: it gives jobs no
 // context that ends with a timeout or the shutdown, and doesn't notice that the clock was set.
@@ -51,12 +50,11 @@ const (
 	MaxJobs = 64
 	// maxName bounds a name, which stands in each metric and log line of its job.
 	maxName = 64
-	// lookEvery is how long the clock on the wall is left unwatched: timers don't know that it was set, or that the
-	// machine slept.
+	// lookEvery is how often the clock on the wall is read: timers don't notice that it was set, or that the machine slept.
 	lookEvery = time.Minute
 )
 
-// Job is something to do again and again.
+// Job is something that the app does at given times.
 type Job struct {
 	Name string // 1 to 64 lower-case letters, digits, '.', '_' and '-'; stands in logs and metrics
 	// Spec says when, in UTC: minute, hour, day of the month, month, weekday ("30 2 * * 1-5" is 02:30 from Monday to
@@ -141,7 +139,7 @@ func (s *Scheduler) Add(j Job) error {
 	}
 	select {
 	case s.added <- struct{}{}:
-	default: // it will look anyway
+	default: // Run will look anyway
 	}
 	return nil
 }

@@ -38,8 +38,8 @@ func (t *tail) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// text returns the last lines, without secrets. It takes milliseconds, and is not for the job to wait for. Of nil it is
-// empty.
+// text returns the last lines, without secrets. It takes milliseconds, so that no job should wait for
+// it. A nil tail has no text.
 func (t *tail) text() string {
 	if t == nil {
 		return ""

@@ -22,13 +22,13 @@ import (
 //
 //	POST /events ─► publish ─► deliver ─► send app-relay ─► send app-worker ─► handle
 //
-// The envelope carries the way from one to the next. A batch is one publish of one trace; to each other trace that an event
-// of it came from, the publish has a link.
+// The envelope carries the trace from one to the next. A batch is one publish span of one trace, with a link to each other trace
+// that its events came from.
 
 const (
 	// maxLinks is OpenTelemetry's own limit: https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits.
 	maxLinks = 128
-	// maxStatus bounds a span's error, in bytes: enough for a chain of causes; whole answers of others are in some.
+	// maxStatus bounds a span's error, in bytes: enough for a chain of causes. Some errors quote a whole answer.
 	maxStatus = 1 << 10
 )
 
@@ -51,11 +51,11 @@ var outcomes = func() map[Outcome][]metric.RecordOption {
 	return all
 }()
 
-// Nothing is what End functions are while there is nothing to end.
+// nothing is the no-op that is returned when telemetry is off.
 func nothing(error) {}
 
-// Publish begins the publication of events in ctx. What it returns are the events to publish, which carry the trace on;
-// end is called once, with the id of what was published, if it was one event, and the publication's error.
+// Publish begins the publication of events in ctx. It returns the events to publish, which carry the trace on. The caller calls
+// end once, with the publication's error and, if it was one event, with its id.
 func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []event.Event, end func(id string, err error)) {
 	if t == nil {
 		return events, func(string, error) {}
@@ -88,7 +88,7 @@ func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []even
 	}
 }
 
-// Deliver notes that e came from the queue, as a moment of its trace.
+// Deliver adds to the trace of e that it came from the queue.
 func (t *Telemetry) Deliver(ctx context.Context, e *event.Event) {
 	if !t.follows(e) {
 		return
@@ -101,8 +101,8 @@ func (t *Telemetry) Deliver(ctx context.Context, e *event.Event) {
 	span.End()
 }
 
-// Send begins the hop of e to a ZeroMQ endpoint, if its trace is followed. Then e, which carries it on, must be encoded
-// anew; how long the socket took is the span's time. Call end with the error of the socket's Send, once.
+// Send begins the hop of e to a ZeroMQ endpoint. If it returns true, e carries the new span and must be encoded anew. The caller
+// calls end once, with the error of the socket's Send: the span's time is what the socket took.
 func (t *Telemetry) Send(ctx context.Context, e *event.Event, endpoint string) (changed bool, end func(error)) {
 	if !t.follows(e) {
 		return false, nothing
@@ -187,7 +187,7 @@ func (c envelope) Get(key string) string {
 	return ""
 }
 
-// Set does nothing: what is carried on is a span's context alone.
+// Set does nothing: only a span's context is carried on, by traceParent.
 func (c envelope) Set(string, string) {}
 
 // Keys names what there may be.
@@ -205,7 +205,7 @@ func traceParent(c trace.SpanContext) string {
 	return "00-" + c.TraceID().String() + "-" + c.SpanID().String() + "-" + c.TraceFlags().String()
 }
 
-// link leads from span to each other trace that the events came from, the first 128 of them.
+// link adds to span a link to each other trace that the events came from, the first 128 of them.
 func link(span trace.Span, events []event.Event) {
 	ours := span.SpanContext().TraceID()
 	seen := map[string]bool{}

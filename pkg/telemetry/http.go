@@ -26,20 +26,21 @@ import (
 
 var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 
-// answered is what the labels of one kind of answer depend on.
+// answered has all that the labels of an answer are made from.
 type answered struct {
 	method, route, protocol string
 	status                  int
 	tls                     bool
 }
 
-// answerLabels are the labels of one kind of answer, made once.
+// answerLabels are the labels of all answers that are alike, made once.
 type answerLabels struct {
 	duration, latency []metric.RecordOption
 	count             []metric.AddOption
 }
 
-// serverLabels keeps them. Its size is bounded by the routes of the mux, the methods and protocols of HTTP, and the status codes.
+// serverLabels keeps the labels that were made. Its size is bounded by the routes of the mux, the methods and protocols of HTTP,
+// and the status codes.
 type serverLabels struct {
 	mu     sync.RWMutex
 	known  map[answered]*answerLabels
@@ -132,7 +133,7 @@ func endServer(span trace.Span, method string, a web.Answer) {
 	span.End()
 }
 
-// errorType is what the server did wrong, empty if nothing: the status, or that the answer was cut.
+// errorType names the server's fault, empty if there is none: the status, or that the answer was cut.
 func errorType(status int) string {
 	switch {
 	case status == 0:
@@ -228,7 +229,7 @@ func scheme(tls bool) string {
 	return "http"
 }
 
-// clientLabels bounds what the URLs of calls bring.
+// clientLabels bounds the hosts that become labels.
 type clientLabels struct{ hosts few }
 
 // Client is put around the transport of calls to the dependency called name: it measures each try, and sends the trace

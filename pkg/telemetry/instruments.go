@@ -11,7 +11,7 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// instruments are those that are written to; the others are asked for by a source.
+// instruments are the ones that our code writes to. The others are read from a source (Observe).
 type instruments struct {
 	serverDuration, requestLatency metric.Float64Histogram
 	clientDuration, clientLatency  metric.Float64Histogram
@@ -24,13 +24,13 @@ type instruments struct {
 	observed                       map[string]observed
 }
 
-// observed is an instrument that asks, and the labels of its values.
+// observed is an instrument that is read from a source, and the labels of its values.
 type observed struct {
 	instrument metric.Float64Observable
 	labels     []attribute.Key
 }
 
-// makeInstruments makes them from the table.
+// makeInstruments makes all instruments from the table.
 func (t *Telemetry) makeInstruments() (err error) {
 	t.observed = map[string]observed{}
 	written := map[string]any{
@@ -76,8 +76,8 @@ func (t *Telemetry) makeInstruments() (err error) {
 // table's order. One that the table lacks is a mistake in the program: it is left out and logged.
 type Put func(name string, value float64, labels ...string)
 
-// Observe has read asked whenever metrics are sent or scraped. It should end with its context, at once or in a second,
-// and must give every label from a set that doesn't grow.
+// Observe calls read whenever metrics are sent or scraped. Read should return with its context, at once or in a second, and
+// must take the values of labels from a set that doesn't grow.
 func (t *Telemetry) Observe(read func(context.Context, Put)) error {
 	if t == nil || t.meters == nil {
 		return nil
@@ -120,7 +120,7 @@ func (t *Telemetry) observeSelf(o Options) error {
 }
 
 const (
-	// other is what a value becomes that is one too many, or unknown; OpenTelemetry's own word for methods.
+	// other replaces a value that is unknown or one too many. It is OpenTelemetry's own word for methods.
 	other = "_OTHER"
 	// most is how many values one label takes that come from a running program: hosts, endpoints.
 	most = 64
