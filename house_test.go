@@ -23,11 +23,14 @@ import (
 
 // floors says who may import whom: only packages of a lower floor. Packages of floor 0 import none of ours.
 var floors = map[string]int{
-	"pkg/worker": 0, "pkg/stack": 0, "pkg/completion": 0, "internal/faultserver": 0,
+	"pkg/worker": 0, "pkg/stack": 0, "pkg/completion": 0, "pkg/text": 0, "pkg/warnlimit": 0, "internal/faultserver": 0, "internal/testlog": 0,
 	"pkg/fault": 1, "docker/listener": 1,
+	"pkg/outbox": 1, // pkg/logging sends to syslog through it
 	"pkg/config": 2, "pkg/logging": 2, "pkg/zmq": 2, "pkg/event": 2, "pkg/dependency": 2,
 	"pkg/lifecycle": 3, "pkg/nanny": 3,
-	"pkg/queue": 4, "pkg/web": 4, "pkg/chaos": 4,
+	"pkg/web": 3, "pkg/telemetry/export": 3,
+	"pkg/queue": 4, "pkg/chaos": 4,
+	"pkg/telemetry/prometheus": 4, "pkg/telemetry/otlp": 4, "pkg/telemetry/statsd": 4, "pkg/telemetry/influx": 4,
 	"pkg/control":   5, // it serves through pkg/web
 	"pkg/heartbeat": 5,
 	"pkg/telemetry": 5, // it asks pkg/web how a request was answered

@@ -12,7 +12,7 @@ import (
 )
 
 // notYet are the folders that are still to be brought under the rules of this file. It shall become empty.
-var notYet = []string{"app", "pkg/alert", "pkg/base", "pkg/logging", "pkg/schedule", "pkg/telemetry"}
+var notYet = []string{}
 
 // structTag is in a line that can't be broken: gofmt keeps a field and its tag on one line.
 var structTag = regexp.MustCompile("`[a-z]+:\"")

@@ -2,7 +2,6 @@ package baseapp_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -14,19 +13,23 @@ import (
 	"testing"
 )
 
-// A part named X is the folder pkg/X, the files X*.go in the rooms below, and the lines there that end with the comment
-// "part X", each of which can be deleted whole. Nothing else knows it, so a fork that does without it deletes just that.
+// A part named X is the folder pkg/X or pkg/telemetry/X, the files X*.go in the rooms below, and the lines there that end with
+// the comment "part X", each of which can be deleted whole. Nothing else knows it, so a fork that does without it deletes just that.
 var (
 	rooms = []string{"pkg/base", "pkg/cli", "pkg/pipeline"}
 	// parts are those that there are, each with modules that nothing else needs.
 	parts = map[string][]string{
-		"alert":    {"github.com/getsentry/sentry-go", "github.com/go-telegram/bot"},
-		"backup":   nil,
-		"chaos":    nil,
-		"schedule": {"github.com/robfig/cron/v3"},
+		"alert":      {"github.com/getsentry/sentry-go", "github.com/go-telegram/bot"},
+		"backup":     nil,
+		"chaos":      nil,
+		"influx":     {"github.com/influxdata/line-protocol/v2"},
+		"otlp":       {"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp", "go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"},
+		"prometheus": {"github.com/prometheus/client_golang", "go.opentelemetry.io/otel/exporters/prometheus"},
+		"schedule":   {"github.com/robfig/cron/v3"},
+		"statsd":     nil,
 	}
 	// lists are the files that may have marked lines: who removes a part finds them at once.
-	lists = []string{"pkg/base/parts.go", "pkg/base/run.go", "pkg/cli/commands.go", "pkg/base/telemetry_test.go", "pkg/cli/show_test.go"}
+	lists = []string{"pkg/base/parts.go", "pkg/base/run.go", "pkg/cli/commands.go", "pkg/telemetry/options.go", "pkg/pipeline/measured_internal_test.go", "pkg/base/telemetry_test.go", "pkg/cli/show_test.go"}
 )
 
 var marked = regexp.MustCompile(`(?m)^.*// part (\w+)\n`)
@@ -44,21 +47,9 @@ func TestMarkedLinesStandInTheLists(t *testing.T) {
 	}
 }
 
-func TestAPartIsRemovedByItsFolderItsFilesAndItsMarkedLines(t *testing.T) {
-	all := modules(t, "")
-	for name, own := range parts {
-		t.Run(name, func(t *testing.T) {
-			left := modules(t, without(t, name))
-			gone := slices.DeleteFunc(slices.Clone(all), func(m string) bool { return slices.Contains(left, m) })
-			t.Logf("without %s go.mod needs no longer: %s", name, strings.Join(gone, " "))
-			for _, m := range own {
-				if !slices.Contains(gone, m) {
-					t.Errorf("without %s nothing should need %s", name, m)
-				}
-			}
-		})
-	}
-	t.Run("all", func(t *testing.T) { without(t, slices.Collect(maps.Keys(parts))...) })
+// Each part by itself is in removal_each_test.go, which compiles for minutes.
+func TestAllPartsAreRemovedByTheirFoldersFilesAndMarkedLines(t *testing.T) {
+	without(t, slices.Collect(maps.Keys(parts))...)
 }
 
 // without builds the rooms without the parts, and their tests: the Go tool compiles them and links nothing. It returns the
@@ -68,7 +59,7 @@ func without(t *testing.T, names ...string) (overlay string) {
 	dir := t.TempDir()
 	replace := map[string]string{} // an empty name: the file is not there
 	for _, name := range names {
-		for _, folder := range append([]string{"pkg/" + name + "/*.go"}, files(rooms, name+"*.go")...) {
+		for _, folder := range append([]string{"pkg/" + name + "/*.go", "pkg/telemetry/" + name + "/*.go"}, files(rooms, name+"*.go")...) {
 			list, err := filepath.Glob(folder)
 			if err != nil {
 				t.Fatal(err)
@@ -125,17 +116,4 @@ func built(t *testing.T) (list []string) {
 		t.Fatalf("want the rooms, have %v", list)
 	}
 	return list
-}
-
-// modules are those that the rooms need, with the overlay if there is one.
-func modules(t *testing.T, overlay string) []string {
-	t.Helper()
-	args := append([]string{"list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", fmt.Sprint("-overlay=", overlay)}, built(t)...)
-	out, err := exec.CommandContext(t.Context(), "go", args...).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	list := strings.Fields(string(out))
-	slices.Sort(list)
-	return slices.Compact(list)
 }

@@ -1,5 +1,5 @@
-// Package alert tells people what goes wrong, through whatever they have: Sentry, PagerDuty, a webhook, Telegram,
-// Cronitor. With none of them an error is a file in the data folder.
+// Package alert reports to people what goes wrong, through the services that they use: Sentry, PagerDuty, a webhook,
+// Telegram, Cronitor. With none of them an error is a file in the data folder.
 //
 //	guards, Capture ─┐                                         ┌─► Sentry, or files
 //	log: ERROR ──────┼─► by the kind's rule, not ignored ──────┤
@@ -7,15 +7,14 @@
 //	Send: problems, and when they are over ────────────────────┼─► PagerDuty, webhook, Telegram
 //	Ping: how the workers are ─────────────────────────────────┴─► Cronitor
 //
-//	sender: limit by key ─► queue, bounded ─► one try after another ─► the service
+//	sender: limit by key ─► outbox, bounded ─► one try after another ─► the service
 //
-// It promises that nobody waits for it: a caller fills a queue, which is bounded, and Close takes no longer than its
+// It promises that no caller waits: each service has an outbox of its own (pkg/outbox), and Close takes no longer than its
 // context. A service that is away holds up no other. What was sent (as the service's answer says), dropped and left out is
-// counted by service (Stats). Of a storm the first few are told, and then how many there were. No error and no log line
+// counted by service (Stats). Of a storm the first few are sent, and then how many there were. No error and no log line
 // has a secret in it, and no text leaves the process unscrubbed (dependency.Scrub).
 //
-// Errors of dependencies, and whatever goes wrong while the process shuts down, are not reported; the first cause of the
-// end is, once.
+// Errors of dependencies, and errors during the shutdown, are not reported; the first cause of the end is, once.
 //
 // Problems finds what is wrong in what it is given to look at (dependencies, checks, the workers), keeps in a file what has
 // begun and not ended, and so lets the next process say that it is over. End alerts of the end of the process.
@@ -34,10 +33,11 @@ import (
 
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/text"
 	"example.com/base-app/pkg/web"
 )
 
-// State is what an Alert says of its key.
+// State is the state that an Alert reports of its key.
 type State uint8
 
 // The states.
@@ -47,7 +47,7 @@ const (
 	Over              // it is over
 )
 
-// Severity is how bad it is. PagerDuty and the webhook hear of Error and Critical alone: somebody gets up for them.
+// Severity is how bad it is. PagerDuty and the webhook get Error and Critical alone: they wake somebody up.
 type Severity uint8
 
 // The severities, with PagerDuty's names.
@@ -80,7 +80,7 @@ func (a Alert) Clip() Alert {
 		if len(details) == maxAttrs {
 			break
 		}
-		details[clip(k, maxKeyName)] = cut(a.Details[k], maxDetail)
+		details[text.Ellipsis(k, maxKeyName)] = cut(a.Details[k], maxDetail)
 	}
 	a.Details = details
 	return a
@@ -95,7 +95,7 @@ type Ping struct {
 	Counting bool // whether the two numbers are known
 }
 
-// Stat is what became of what was to be told to a service.
+// Stat counts what became of the items for a service.
 type Stat struct {
 	Service    string
 	Sent       uint64
@@ -117,7 +117,7 @@ const (
 const Prefix = "alert-"
 
 const (
-	// An incident is told once and resolved once in five minutes; what flaps is told by its last state.
+	// An incident is opened once and resolved once in five minutes; of what flaps the last state is sent.
 	alertBurst, alertWindow = 2, 5 * time.Minute
 	// A few events of one kind show what they have in common; one a minute then shows that it goes on.
 	eventBurst, eventWindow = 5, time.Minute
@@ -125,7 +125,7 @@ const (
 	alertQueue = 64
 	// An event has up to 200 KiB, so that these are some 10 MiB.
 	eventQueue = 48
-	// Old pings are worth nothing: the newest, and what the end says.
+	// Old pings are worth nothing: the newest one, and that of the end.
 	pingQueue = 2
 )
 
@@ -143,7 +143,7 @@ type Alerts struct {
 	ignored   map[string]*atomic.Uint64 // by the names in Options.Ignore
 	closing   atomic.Pointer[func() bool]
 	listeners sync.WaitGroup
-	settled   atomic.Pointer[func(service, key string, s State, f Fate)]
+	outcome   atomic.Pointer[func(service, key string, s State, f Fate)]
 
 	mu      sync.Mutex
 	clients []*web.Client
@@ -180,25 +180,25 @@ func New(o Options) (*Alerts, error) {
 
 // sender makes the sender of a service.
 func (a *Alerts) sender(service string, size, burst int, window time.Duration) *sender {
-	s := newSender(service, size, burst, window, &teller{service: service, redact: a.redact})
-	s.settled = a.heard
+	s := newSender(service, size, burst, window, a.redact)
+	s.outcome = a.reportOutcome
 	a.senders = append(a.senders, s)
 	return s
 }
 
 // Surroundings are what Alerts need to run.
 type Surroundings struct {
-	Log *slog.Logger // hears of services that fail, once a minute each
+	Log *slog.Logger // of services that fail, once a minute each
 	// Client makes the client of a service, as a dependency that is not required.
 	Client  func(name string, p dependency.Policy) (*web.Client, error)
 	Closing func() bool   // whether the process shuts down
 	Status  func() string // what /status answers in Telegram
-	// Settled hears, by service, what became of each beginning and end that Send was given. It may be called before Send
-	// returns; the service's sender waits for it. Nil: nobody asks.
-	Settled func(service, key string, s State, f Fate)
+	// Outcome is called with what became, at a service, of each beginning and end that Send was given. It may be called before
+	// Send returns; the service's sender waits for it. Nil: not called.
+	Outcome func(service, key string, s State, f Fate)
 }
 
-// Start begins to send. It does not block. Whoever listens (Telegram) does so until ctx ends. Its errors are Client's.
+// Start begins to send. It does not block. Telegram's commands are answered until ctx ends. Its errors are Client's.
 func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -206,9 +206,9 @@ func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 		return nil
 	}
 	a.closing.Store(&with.Closing)
-	a.settled.Store(&with.Settled)
+	a.outcome.Store(&with.Outcome)
 	for _, s := range a.senders {
-		s.tell.log = with.Log
+		s.log = with.Log
 	}
 	client := func(service string, p dependency.Policy) (*web.Client, error) {
 		c, err := with.Client(Prefix+service, p)
@@ -246,20 +246,20 @@ func (a *Alerts) Start(ctx context.Context, with Surroundings) error {
 	return nil
 }
 
-// Watched tells whether anybody hears what is said by Send.
+// Watched returns whether there is a service that Send sends to.
 func (a *Alerts) Watched() bool { return a.pager != nil || a.webhook != nil || a.telegram != nil }
 
-// Pinged tells whether anybody hears what is said by Ping.
+// Pinged returns whether there is a service that Ping sends to.
 func (a *Alerts) Pinged() bool { return a.cronitor != nil }
 
-// Ping tells Cronitor.
+// Ping sends p to Cronitor.
 func (a *Alerts) Ping(p Ping) { a.cronitor.offer(p) }
 
 // Stats returns the counts of each service that is switched on.
 func (a *Alerts) Stats() []Stat {
 	list := make([]Stat, len(a.senders))
 	for i, s := range a.senders {
-		list[i] = Stat{s.service, s.sent.Load(), s.dropped.Load(), s.suppressed.Load()}
+		list[i] = s.stat()
 	}
 	return list
 }
@@ -273,9 +273,9 @@ func (a *Alerts) Ignored() map[string]uint64 {
 	return n
 }
 
-// Close sends what is left, to all services at once, and ends. It returns when that is done or ctx ends; its error says
-// who could not be told everything in time. What is said later is dropped, and counted. A second call returns at once, also
-// while the first waits: there is nothing that it could add.
+// Close sends what is left, to all services at once, and ends. It returns when that is done or ctx ends; its error names
+// the services that had no time for everything. What is sent later is dropped, and counted. A second call returns at once,
+// also while the first waits: there is nothing that it could add.
 func (a *Alerts) Close(ctx context.Context) error {
 	a.mu.Lock()
 	if a.closed {
@@ -313,8 +313,8 @@ func (a *Alerts) isClosing() bool {
 	return closing != nil && (*closing)()
 }
 
-// Capture reports err, if its kind is one that is reported. The context tells of which request and worker it is. It is
-// for what the app catches itself; guards report what they catch.
+// Capture reports err, if its kind is one that is reported. The context has the request and the worker. It is for
+// errors that the app catches itself; guards report what they catch.
 func (a *Alerts) Capture(ctx context.Context, err error) {
 	fault.Guard{Closing: a.isClosing, Report: a.Report}.Handle(ctx, "", err)
 }

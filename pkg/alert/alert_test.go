@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-telegram/bot/models"
 
+	"example.com/base-app/internal/testlog"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/web"
@@ -26,7 +27,7 @@ import (
 // logTo returns a logger whose records a hears.
 func logTo(t testing.TB, a *Alerts) *slog.Logger {
 	t.Helper()
-	l, err := logging.New(logging.Options{Out: &lines{}, Format: "json", Syslog: "off", Hear: a.Hear})
+	l, err := logging.New(logging.Options{Out: &testlog.Log{}, Format: "json", Syslog: "off", Observe: a.Record})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +213,7 @@ func TestAShutdownReportsItsFirstCauseOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	closing := false
-	with := surroundings(&lines{})
+	with := surroundings(&testlog.Log{})
 	with.Closing = func() bool { return closing }
 	if err := a.Start(t.Context(), with); err != nil {
 		t.Fatal(err)
@@ -343,7 +344,7 @@ func TestAnEventIsBounded(t *testing.T) {
 // Problems and their ends go to PagerDuty and the webhook under one key; what is only good to know goes to the chat alone.
 func TestProblemsAreTriggeredAndResolved(t *testing.T) {
 	p := pagerdutyServer(t)
-	h := serve(t, takeIncident("/hook/s3cret", ""), func(http.ResponseWriter, incident) {})
+	h := serve(t, readIncident("/hook/s3cret", ""), func(http.ResponseWriter, incident) {})
 	c := telegramServer(t, nil)
 	a, _ := open(t, Options{PagerDuty: PagerDuty{"R0UTING", p.URL}, Webhook: h.URL + "/hook/s3cret", Telegram: Telegram{testToken, fmt.Sprint(testChat), c.URL}})
 	down := Alert{Key: "dependency/db", State: Open, Severity: Critical, Summary: "dependency db is down: postgres://u:pw@db/x refused", Details: map[string]string{"error": "password=pw"}}
@@ -441,7 +442,7 @@ func TestAPanicInACallOfTelegramIsAFailureLikeOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &lines{}
+	log := &testlog.Log{}
 	with := surroundings(log)
 	with.Status = func() string { panic("a check of the app") }
 	with.Client = panicsFirst(3) // more than may be under way: each gives its place back
@@ -465,12 +466,12 @@ func TestASecondCloseDoesNotWaitForTheFirst(t *testing.T) {
 	<-asked
 	first := make(chan error, 1)
 	go func() { first <- a.Close(context.Background()) }()
-	<-a.webhook.last // closed by the first one, which waits from here on
+	await(t, "the first to begin", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.closed }) // and it waits from here on
 	if err := a.Close(context.Background()); err != nil {
 		t.Errorf("want nothing to say, have %v", err)
 	}
 	select {
-	case <-a.webhook.ended: // when the call that hangs is given up
+	case <-a.webhook.box.Done(): // when the call that hangs is given up
 		t.Error("the second Close waited for the first")
 	default:
 	}

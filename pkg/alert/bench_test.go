@@ -15,7 +15,7 @@ import (
 
 // recording returns a log that a hears, and the context of a worker and a request.
 func recording(b *testing.B, a *Alerts) (*slog.Logger, context.Context) {
-	l, err := logging.New(logging.Options{Out: io.Discard, Format: "json", Syslog: "off", Hear: a.Hear, Level: slog.LevelInfo})
+	l, err := logging.New(logging.Options{Out: io.Discard, Format: "json", Syslog: "off", Observe: a.Record, Level: slog.LevelInfo})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -69,11 +69,11 @@ func BenchmarkCapturePanic(b *testing.B) {
 
 // What a line below ERROR costs, without anybody who hears it, with nothing set, and with Sentry.
 func BenchmarkLine(b *testing.B) {
-	for name, a := range map[string]*Alerts{"nobody hears": nil, "nothing set": silent(b, Options{Dir: b.TempDir()}), "sentry": silent(b, Options{DSN: benchDSN})} {
+	for name, a := range map[string]*Alerts{"not observed": nil, "nothing set": silent(b, Options{Dir: b.TempDir()}), "sentry": silent(b, Options{DSN: benchDSN})} {
 		b.Run(name, func(b *testing.B) {
 			o := logging.Options{Out: io.Discard, Format: "json", Syslog: "off", Level: slog.LevelInfo}
 			if a != nil {
-				o.Hear = a.Hear
+				o.Observe = a.Record
 			}
 			l, err := logging.New(o)
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/dependency"
+	"example.com/base-app/pkg/outbox"
 	"example.com/base-app/pkg/web"
 )
 
@@ -61,9 +62,9 @@ func judge(answer *http.Response) error {
 	case s >= 200 && s < 300:
 		return nil
 	case s == http.StatusTooManyRequests || s == http.StatusRequestTimeout || s >= 500:
-		return &refusal{err: &web.StatusError{Status: s}, after: web.RetryAfter(answer.Header, time.Now())}
+		return outbox.RetryAfter(&web.StatusError{Status: s}, web.RetryAfter(answer.Header, time.Now()))
 	default:
-		return &refusal{err: &web.StatusError{Status: s}, final: true}
+		return outbox.Final(&web.StatusError{Status: s})
 	}
 }
 
@@ -75,7 +76,7 @@ func bare(err error) error {
 	return err
 }
 
-// nonsense says that a service answered what it never does: something else is at that address.
+// nonsense is the error of an answer that the service never gives: something else is at that address.
 func nonsense(format string, args ...any) error {
-	return &refusal{err: fmt.Errorf("nonsense in the answer: "+format, args...), final: true}
+	return outbox.Final(fmt.Errorf("nonsense in the answer: "+format, args...))
 }

@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+
+	"example.com/base-app/pkg/outbox"
+	"example.com/base-app/pkg/text"
 )
 
 // maxMessage is what is sent of a message, in bytes; Cronitor takes 2,000 characters, and proxies cut long URLs.
@@ -33,7 +36,7 @@ func (c *cronitor) offer(p Ping) {
 	}
 	q := url.Values{"state": {p.State}, "host": {c.a.o.Device}}
 	if p.Message != "" {
-		q.Set("msg", clip(oneLine(c.a.redact(cut(p.Message, maxText))), maxMessage))
+		q.Set("msg", text.Ellipsis(text.OneLine(c.a.redact(cut(p.Message, maxText))), maxMessage))
 	}
 	if p.Counting {
 		q["metric"] = []string{"count:" + strconv.Itoa(p.Workers), "error_count:" + strconv.Itoa(p.Missing)}
@@ -41,7 +44,7 @@ func (c *cronitor) offer(p Ping) {
 	c.sender.offer(item{send: func(ctx context.Context, _ uint64) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"?"+q.Encode(), nil)
 		if err != nil {
-			return &refusal{err: bare(err), final: true}
+			return outbox.Final(bare(err))
 		}
 		_, err = call(c.client, req)
 		return err

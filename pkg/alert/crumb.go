@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/getsentry/sentry-go"
+
+	"example.com/base-app/pkg/text"
 )
 
 const (
@@ -30,19 +32,20 @@ type crumbs struct {
 	next int
 }
 
-// add keeps a record; a nil receiver keeps nothing.
+// add keeps a record. Nil crumbs keep nothing.
 func (c *crumbs) add(r slog.Record) {
 	if c == nil {
 		return
 	}
-	n := &crumb{at: r.Time, level: r.Level, message: clip(r.Message, crumbText), attrs: make([]slog.Attr, 0, min(r.NumAttrs(), crumbAttrs))}
+	n := &crumb{at: r.Time, level: r.Level, message: text.Ellipsis(r.Message, crumbText),
+		attrs: make([]slog.Attr, 0, min(r.NumAttrs(), crumbAttrs))}
 	r.Attrs(func(a slog.Attr) bool {
-		a.Key = clip(a.Key, maxKeyName)
+		a.Key = text.Ellipsis(a.Key, maxKeyName)
 		switch a.Value.Kind() {
 		case slog.KindAny, slog.KindGroup: // may be changed by its owner
-			a.Value = slog.StringValue(clip(text(a.Value), crumbText))
+			a.Value = slog.StringValue(text.Ellipsis(valueText(a.Value), crumbText))
 		case slog.KindString:
-			a.Value = slog.StringValue(clip(a.Value.String(), crumbText))
+			a.Value = slog.StringValue(text.Ellipsis(a.Value.String(), crumbText))
 		}
 		n.attrs = append(n.attrs, a)
 		return len(n.attrs) < crumbAttrs
@@ -68,13 +71,14 @@ func (c *crumbs) list() []*crumb {
 }
 
 func (c *crumb) render(redact func(string) string) *sentry.Breadcrumb {
-	b := &sentry.Breadcrumb{Type: "default", Message: redact(c.message), Level: levelOf(c.level), Timestamp: c.at.UTC(), Data: map[string]any{}}
+	b := &sentry.Breadcrumb{Type: "default", Message: redact(c.message), Level: levelOf(c.level),
+		Timestamp: c.at.UTC(), Data: map[string]any{}}
 	for _, a := range c.attrs {
 		if a.Key == "worker" {
-			b.Category = clip(a.Value.String(), maxTag)
+			b.Category = text.Ellipsis(a.Value.String(), maxTag)
 			continue
 		}
-		b.Data[clip(a.Key, maxKeyName)] = hide(redact, a.Key, a.Value.String())
+		b.Data[text.Ellipsis(a.Key, maxKeyName)] = hide(redact, a.Key, a.Value.String())
 	}
 	return b
 }

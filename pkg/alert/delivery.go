@@ -1,19 +1,23 @@
 package alert
 
-import "slices"
+import (
+	"slices"
+
+	"example.com/base-app/pkg/outbox"
+)
 
 // Fate is what became of the beginning or the end of a problem at one service.
-type Fate uint8
+type Fate = outbox.Outcome
 
 // The fates.
 const (
-	Lost    Fate = iota // it was given up, though nobody refused it: to send it again may help
-	Taken               // the service took it
-	Refused             // it never will
+	Lost    = outbox.Lost      // it was given up, though nobody refused it: to send it again may help
+	Taken   = outbox.Delivered // the service took it
+	Refused = outbox.Refused   // it never will
 )
 
-// Takers names the services that hear of al.
-func (a *Alerts) Takers(al Alert) (names []string) {
+// Receivers names the services that al is for.
+func (a *Alerts) Receivers(al Alert) (names []string) {
 	if al.State != Note && al.Severity >= Error {
 		if a.pager != nil {
 			names = append(names, pagerdutyName)
@@ -28,14 +32,14 @@ func (a *Alerts) Takers(al Alert) (names []string) {
 	return names
 }
 
-// Send tells people. What is longer than the services take is clipped. Surroundings.Settled hears what became of a
-// beginning or an end.
-func (a *Alerts) Send(al Alert) { a.SendTo(al, a.Takers(al)...) }
+// Send sends al to its receivers. What is longer than the services take is clipped. Surroundings.Outcome is called with what
+// became of a beginning or an end.
+func (a *Alerts) Send(al Alert) { a.SendTo(al, a.Receivers(al)...) }
 
-// SendTo is Send for some of the services that hear of al, by their names.
+// SendTo is Send for some of the services that al is for, by their names.
 func (a *Alerts) SendTo(al Alert, names ...string) {
 	al = al.Clip()
-	for _, name := range a.Takers(al) {
+	for _, name := range a.Receivers(al) {
 		switch {
 		case !slices.Contains(names, name):
 		case name == pagerdutyName:
@@ -48,9 +52,9 @@ func (a *Alerts) SendTo(al Alert, names ...string) {
 	}
 }
 
-// heard passes on what became of an item.
-func (a *Alerts) heard(service string, it item, f Fate) {
-	if settled := a.settled.Load(); settled != nil && *settled != nil {
-		(*settled)(service, it.key, it.state, f)
+// reportOutcome passes on what became of an item.
+func (a *Alerts) reportOutcome(service string, it item, f Fate) {
+	if outcome := a.outcome.Load(); outcome != nil && *outcome != nil {
+		(*outcome)(service, it.key, it.state, f)
 	}
 }

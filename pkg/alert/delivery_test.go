@@ -18,16 +18,17 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/outbox"
 	"example.com/base-app/pkg/web"
 )
 
 // Whoever asks hears what became of beginnings and ends: only an answer of the service makes one taken.
 func TestWhatBecameOfAnAlertIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newTold(2, 2)
+		d := newChat(2, 2)
 		var mu sync.Mutex
 		var heard []string
-		d.settled = func(_ string, it item, f Fate) {
+		d.outcome = func(_ string, it item, f Fate) {
 			mu.Lock()
 			defer mu.Unlock()
 			heard = append(heard, fmt.Sprint(it.key, []string{"", " open", " over"}[it.state], []string{" lost", " taken", " refused"}[f]))
@@ -45,30 +46,30 @@ func TestWhatBecameOfAnAlertIsHeard(t *testing.T) {
 		away := func() error { return errors.New("away") }
 		d.open()
 		d.be(away)
-		d.say("a", Open, "")
+		d.post("a", Open, "")
 		check() // it is tried
-		d.say("b", Open, "")
-		d.say("c", Open, "")
-		d.say("d", Open, "")
+		d.post("b", Open, "")
+		d.post("c", Open, "")
+		d.post("d", Open, "")
 		check("b open lost")
 		d.be(func() error { return nil })
 		time.Sleep(time.Minute)
 		check("a open taken", "c open taken", "d open taken")
-		d.say("b", Open, "") // again: it is news, since it was lost
+		d.post("b", Open, "") // again: it is news, since it was lost
 		check("b open taken")
-		d.be(func() error { return &refusal{err: errors.New("no"), final: true} })
-		d.say("b", Over, "")
+		d.be(func() error { return outbox.Final(errors.New("no")) })
+		d.post("b", Over, "")
 		check("b over refused")
 		d.be(func() error { return nil })
 		for range 2 {
-			d.say("e", Open, "")
+			d.post("e", Open, "")
 			synctest.Wait()
-			d.say("e", Over, "")
+			d.post("e", Over, "")
 			synctest.Wait()
 		}
 		check("e open taken", "e over taken", "e over taken") // the last one of which was told before
 		d.be(away)
-		d.say("f", Open, "")
+		d.post("f", Open, "")
 		_ = d.Close(t.Context())
 		check("f open lost")
 	})
@@ -125,14 +126,14 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		for _, attr := range []slog.Attr{slog.String("stack", huge(i)), slog.String("cause", huge(i)), slog.String("subject", huge(i))} {
 			r := slog.NewRecord(time.Now(), slog.LevelError, huge(i), 0)
 			r.AddAttrs(attr)
-			a.Hear(t.Context(), r)
+			a.Record(t.Context(), r)
 		}
 		a.Send(Alert{Key: huge(i), State: Open, Severity: Critical, Summary: huge(i), Details: map[string]string{"error": huge(i), huge(i): ""}})
 	}
 	if grown := heap() - before; grown > memory {
 		t.Errorf("want at most %d MiB held, have %d", memory>>20, grown>>20)
 	}
-	if n := a.errors.waiting(); n == 0 || a.pager.waiting() == 0 {
+	if n := a.errors.box.Stats().Waiting; n == 0 || a.pager.box.Stats().Waiting == 0 {
 		t.Errorf("want it waiting, have %d", n)
 	}
 }

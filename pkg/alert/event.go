@@ -16,6 +16,8 @@ import (
 	"unicode"
 
 	"github.com/getsentry/sentry-go"
+
+	"example.com/base-app/pkg/text"
 )
 
 type counter = atomic.Uint64
@@ -64,14 +66,14 @@ type draft struct {
 func (d *draft) bound() {
 	d.title, d.text, d.hint = cut(d.title, maxText), cut(d.text, maxText), cut(d.hint, maxValue)
 	d.subject, d.worker = cut(d.subject, maxValue), cut(d.worker, maxValue)
-	d.trace, d.span = clip(d.trace, maxTag), clip(d.span, maxTag)
+	d.trace, d.span = text.Ellipsis(d.trace, maxTag), text.Ellipsis(d.span, maxTag)
 	if len(d.stack) > maxStack {
 		d.stack = bytes.Clone(d.stack[:maxStack])
 	}
 }
 
-// take puts what a context carries into d.
-func (d *draft) take(attrs []slog.Attr) {
+// putAll puts what a context carries into d.
+func (d *draft) putAll(attrs []slog.Attr) {
 	for _, a := range attrs {
 		d.put(a)
 	}
@@ -81,7 +83,7 @@ func (d *draft) take(attrs []slog.Attr) {
 func (d *draft) put(a slog.Attr) {
 	switch v := a.Value; a.Key {
 	case "request_id":
-		d.request = clip(v.String(), maxTag)
+		d.request = text.Ellipsis(v.String(), maxTag)
 	case "trace_id":
 		d.trace = v.String()
 	case "span_id":
@@ -91,10 +93,10 @@ func (d *draft) put(a slog.Attr) {
 			d.id = v.String()
 		}
 	case "component":
-		d.component = clip(v.String(), maxTag)
+		d.component = text.Ellipsis(v.String(), maxTag)
 	default:
 		if len(d.attrs) < maxAttrs {
-			d.attrs = append(d.attrs, slog.String(clip(a.Key, maxKeyName), clip(text(v), maxValue)))
+			d.attrs = append(d.attrs, slog.String(text.Ellipsis(a.Key, maxKeyName), text.Ellipsis(valueText(v), maxValue)))
 		}
 	}
 }
@@ -107,8 +109,8 @@ func newEventID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// text returns what a value says to people. The methods of what is logged may panic; fmt survives that.
-func text(v slog.Value) string {
+// valueText returns a value as people read it. The methods of what is logged may panic; fmt survives that.
+func valueText(v slog.Value) string {
 	if v.Kind() == slog.KindAny {
 		return fmt.Sprintf("%+v", v.Any())
 	}
@@ -116,46 +118,46 @@ func text(v slog.Value) string {
 }
 
 // fingerprint is the same for what is the same problem, however often and with whatever numbers it comes: the kind, who
-// it happened to, and where, or what it says.
+// it happened to, and where, or its text.
 func (d *draft) fingerprint() []string {
 	where := shape(d.text)
 	if place := topOf(d.stack); place != "" {
-		where = clip(place, maxValue)
+		where = text.Ellipsis(place, maxValue)
 	}
 	if d.via == "log" {
-		return []string{"log", shape(d.worker), clip(d.title, maxValue), where}
+		return []string{"log", shape(d.worker), text.Ellipsis(d.title, maxValue), where}
 	}
 	return []string{d.kind, shape(d.title), shape(d.subject), where}
 }
 
 // shape returns a text without what changes each time: words with a digit in them are #.
-func shape(text string) string {
-	text = clip(text, maxShape)
+func shape(s string) string {
+	s = text.Ellipsis(s, maxShape)
 	var b strings.Builder
 	isWord := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
-	for len(text) > 0 {
-		n := strings.IndexFunc(text, isWord)
+	for len(s) > 0 {
+		n := strings.IndexFunc(s, isWord)
 		if n < 0 {
-			b.WriteString(text)
+			b.WriteString(s)
 			break
 		}
-		b.WriteString(text[:n])
-		text = text[n:]
-		end := strings.IndexFunc(text, func(r rune) bool { return !isWord(r) })
+		b.WriteString(s[:n])
+		s = s[n:]
+		end := strings.IndexFunc(s, func(r rune) bool { return !isWord(r) })
 		if end < 0 {
-			end = len(text)
+			end = len(s)
 		}
-		if strings.IndexFunc(text[:end], unicode.IsDigit) >= 0 {
+		if strings.IndexFunc(s[:end], unicode.IsDigit) >= 0 {
 			b.WriteByte('#')
 		} else {
-			b.WriteString(text[:end])
+			b.WriteString(s[:end])
 		}
-		text = text[end:]
+		s = s[end:]
 	}
 	return b.String()
 }
 
-// hide returns an attribute's value without secrets, and nothing of it if its name says that it is one.
+// hide returns an attribute's value without secrets, and nothing of it if its name is that of a secret.
 func hide(redact func(string) string, key, value string) string {
 	if named := key + "=x"; redact(named) != named {
 		return "[redacted]"
@@ -166,8 +168,9 @@ func hide(redact func(string) string, key, value string) string {
 // encode makes the event. Every text is scrubbed here, in the background.
 func (r *reporter) encode(d draft, left uint64) ([]byte, error) {
 	o, redact := r.a.o, r.a.redact
-	tag := func(v string) string { return clip(oneLine(redact(v)), maxTag-len("…")) }
-	ev := &sentry.Event{EventID: sentry.EventID(d.id), Timestamp: d.at.UTC(), Level: d.level, Platform: "go", Release: r.release(), Environment: o.Environment,
+	tag := func(v string) string { return text.Ellipsis(text.OneLine(redact(v)), maxTag-len("…")) }
+	ev := &sentry.Event{EventID: sentry.EventID(d.id), Timestamp: d.at.UTC(), Level: d.level, Platform: "go",
+		Release: r.release(), Environment: o.Environment,
 		ServerName: o.Device, Fingerprint: d.print, Transaction: tag(d.subject), Logger: tag(d.component),
 		Sdk:  sentry.SdkInfo{Name: sdkName, Version: sentry.SDKVersion},
 		Tags: map[string]string{}, Contexts: map[string]sentry.Context{
@@ -177,7 +180,8 @@ func (r *reporter) encode(d draft, left uint64) ([]byte, error) {
 	for i := range ev.Fingerprint {
 		ev.Fingerprint[i] = redact(ev.Fingerprint[i])
 	}
-	for name, v := range map[string]string{"worker": d.worker, "kind": d.kind, "subject": d.subject, "component": d.component, "request_id": d.request, "deployment": o.Deployment, "commit": o.Commit} {
+	for name, v := range map[string]string{"worker": d.worker, "kind": d.kind, "subject": d.subject,
+		"component": d.component, "request_id": d.request, "deployment": o.Deployment, "commit": o.Commit} {
 		if v != "" {
 			ev.Tags[name] = tag(v)
 		}
@@ -199,7 +203,7 @@ func (r *reporter) encode(d draft, left uint64) ([]byte, error) {
 		ev.Contexts["attributes"] = more
 	}
 	frames := r.frames(d)
-	title, said := clip(oneLine(redact(d.title)), maxText), clip(redact(d.text), maxText)
+	title, said := text.Ellipsis(text.OneLine(redact(d.title)), maxText), text.Ellipsis(redact(d.text), maxText)
 	if d.text != "" || len(d.stack) > 0 {
 		ev.Exception = []sentry.Exception{{Type: title, Value: said, Stacktrace: frames,
 			Mechanism: &sentry.Mechanism{Type: d.via, Handled: sentry.Pointer(!d.unhandled)}}}

@@ -25,8 +25,8 @@ func everything(addr string) Options {
 		Telegram: Telegram{"4711:AAt0ken", "7", "http://" + addr}, Cronitor: Cronitor{"AP1key", "m", "http://" + addr}}
 }
 
-// tellAll says n things to each service.
-func tellAll(a *Alerts, n int) {
+// sendAll sends n things to each service.
+func sendAll(a *Alerts, n int) {
 	for i := range n {
 		a.Report(context.Background(), &fault.Error{Kind: fault.KindUnhandled, Subject: key27(i), Err: errors.New("boom")})
 		a.Send(Alert{Key: fmt.Sprint(i), State: Open, Severity: Critical, Summary: "it is wrong"})
@@ -57,7 +57,7 @@ func TestNobodyIsHeldUpByWhoDoesNotListen(t *testing.T) {
 			addr := f.Start(t)
 			before, began := heap(), time.Now()
 			a, log := open(t, everything(addr))
-			tellAll(a, each)
+			sendAll(a, each)
 			if took := time.Since(began); took > slack {
 				t.Errorf("want the start and the telling at once, they took %v", took)
 			}

@@ -9,17 +9,19 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"example.com/base-app/pkg/outbox"
 )
 
-// keptFiles is how many events stay: with at most 200 KiB each, 10 MiB; mostly it is half a MiB.
+// keptFiles is how many events stay. An event has at most 200 KiB, so that all have 10 MiB; mostly they have half a MiB.
 const keptFiles = 50
 
-// files keeps events for whoever has no Sentry, in the folder errors, the newest ones. `app cleanup` removes old ones.
+// files keeps the newest events in the folder errors, where there is no Sentry. `app cleanup` removes old ones.
 type files struct{ dir string }
 
 func (f files) write(id string, at time.Time, body []byte) error {
 	if err := f.put(id, at, body); err != nil {
-		return &refusal{err: fmt.Errorf("write an event's file: %w", err), final: true}
+		return outbox.Final(fmt.Errorf("write an event's file: %w", err))
 	}
 	return nil
 }

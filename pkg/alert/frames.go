@@ -87,8 +87,9 @@ func (r *reporter) frames(d draft) *sentry.Stacktrace {
 	trace := &sentry.Stacktrace{}
 	for _, f := range slices.Backward(list) {
 		module, function := split(f.function)
-		trace.Frames = append(trace.Frames, sentry.Frame{Function: function, Module: module, Filename: path.Base(f.file), AbsPath: f.file, Lineno: f.line,
-			InApp: module == "main" || r.module != "" && (module == r.module || strings.HasPrefix(module, r.module+"/"))})
+		trace.Frames = append(trace.Frames, sentry.Frame{Function: function, Module: module, Filename: path.Base(f.file), AbsPath: f.file,
+			Lineno: f.line,
+			InApp:  module == "main" || r.module != "" && (module == r.module || strings.HasPrefix(module, r.module+"/"))})
 	}
 	return trace
 }

@@ -22,6 +22,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"example.com/base-app/internal/testlog"
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/web"
 )
@@ -30,24 +31,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait for what should come soon: the machine may be very busy.
 const patience = 20 * time.Second
-
-// lines is a log.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 // surroundings are those of an app that runs.
 func surroundings(log io.Writer) Surroundings {
@@ -94,13 +77,13 @@ func identified(o Options) Options {
 }
 
 // open returns Alerts that send, and their log. They are closed when the test ends.
-func open(t testing.TB, o Options) (*Alerts, *lines) {
+func open(t testing.TB, o Options) (*Alerts, *testlog.Log) {
 	t.Helper()
 	a, err := New(identified(o))
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &lines{}
+	log := &testlog.Log{}
 	if err := a.Start(context.Background(), surroundings(log)); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +100,7 @@ func abandon(t testing.TB, a *Alerts) {
 	late := time.After(patience)
 	for _, s := range a.senders {
 		select {
-		case <-s.ended:
+		case <-s.box.Done():
 		case <-late:
 			t.Fatalf("%s: want nothing left in the background", s.service)
 		}
@@ -259,8 +242,8 @@ type stacktrace struct {
 
 var auth = regexp.MustCompile(`^Sentry sentry_version=7, sentry_client=[a-z.]+/[0-9.]+, sentry_key=public$`)
 
-// takeEnvelope reads an envelope: https://develop.sentry.dev/sdk/data-model/envelopes/.
-func takeEnvelope(r *http.Request) (e event, err error) {
+// readEnvelope reads an envelope: https://develop.sentry.dev/sdk/data-model/envelopes/.
+func readEnvelope(r *http.Request) (e event, err error) {
 	if r.Method != http.MethodPost || r.URL.Path != "/api/42/envelope/" || r.URL.RawQuery != "" ||
 		r.Header.Get("Content-Type") != "application/x-sentry-envelope" || !auth.MatchString(r.Header.Get("X-Sentry-Auth")) {
 		return e, fmt.Errorf("not an envelope: %v", r.Header)
@@ -313,12 +296,12 @@ func takeEnvelope(r *http.Request) (e event, err error) {
 }
 
 func sentryServer(t *testing.T) (*service[event], string) {
-	s := serve(t, takeEnvelope, func(w http.ResponseWriter, e event) { fmt.Fprintf(w, `{"id":%q}`, e.EventID) })
+	s := serve(t, readEnvelope, func(w http.ResponseWriter, e event) { fmt.Fprintf(w, `{"id":%q}`, e.EventID) })
 	return s, strings.Replace(s.URL, "://", "://public@", 1) + "/42"
 }
 
-// takeIncident reads an event of PagerDuty's Events API v2, with its routing key or, for a webhook, without.
-func takeIncident(path, routing string) func(*http.Request) (incident, error) {
+// readIncident reads an event of PagerDuty's Events API v2, with its routing key or, for a webhook, without.
+func readIncident(path, routing string) func(*http.Request) (incident, error) {
 	return func(r *http.Request) (in incident, err error) {
 		if r.Method != http.MethodPost || r.URL.Path != path || r.Header.Get("Content-Type") != "application/json" {
 			return in, fmt.Errorf("not an event: %v", r.Header)
@@ -338,14 +321,14 @@ func takeIncident(path, routing string) func(*http.Request) (incident, error) {
 }
 
 func pagerdutyServer(t *testing.T) *service[incident] {
-	return serve(t, takeIncident("/v2/enqueue", "R0UTING"), func(w http.ResponseWriter, in incident) {
+	return serve(t, readIncident("/v2/enqueue", "R0UTING"), func(w http.ResponseWriter, in incident) {
 		w.WriteHeader(http.StatusAccepted)
 		fmt.Fprintf(w, `{"status":"success","message":"Event processed","dedup_key":%q}`, in.Dedup)
 	})
 }
 
-// takePing reads a ping: https://cronitor.io/docs/telemetry-api.
-func takePing(r *http.Request) (q url.Values, err error) {
+// readPing reads a ping: https://cronitor.io/docs/telemetry-api.
+func readPing(r *http.Request) (q url.Values, err error) {
 	q = r.URL.Query()
 	if r.Method != http.MethodGet || r.URL.Path != "/p/APIKEY/shop-workers" {
 		return q, errors.New("not a ping")
@@ -367,7 +350,7 @@ func takePing(r *http.Request) (q url.Values, err error) {
 }
 
 func cronitorServer(t *testing.T) *service[url.Values] {
-	return serve(t, takePing, func(w http.ResponseWriter, _ url.Values) { _, _ = io.WriteString(w, "OK") })
+	return serve(t, readPing, func(w http.ResponseWriter, _ url.Values) { _, _ = io.WriteString(w, "OK") })
 }
 
 // post is a message to a chat.

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"example.com/base-app/pkg/outbox"
+	"example.com/base-app/pkg/text"
 )
 
 // enqueuePath is where PagerDuty takes events.
@@ -19,7 +22,7 @@ const (
 	maxDetail  = 2 << 10 // its whole event may have 512 KiB
 )
 
-// incidents tells PagerDuty of problems, or a webhook in the same form, without the routing key:
+// incidents sends problems to PagerDuty, or to a webhook in the same form without the routing key:
 // https://developer.pagerduty.com/docs/events-api-v2-overview. The key of an incident has the app's name and the device's, so
 // that the next life of the process can resolve it.
 type incidents struct {
@@ -58,7 +61,7 @@ type incidentPayload struct {
 	Details   map[string]string `json:"custom_details,omitempty"`
 }
 
-// offer queues al; with a nil receiver nobody hears.
+// offer queues al. Nil incidents discard it.
 func (i *incidents) offer(al Alert) {
 	if i == nil {
 		return
@@ -72,14 +75,16 @@ func (i *incidents) offer(al Alert) {
 func (i *incidents) encode(al Alert, at time.Time, left uint64) incident {
 	o := i.a.o
 	e := incident{RoutingKey: i.routing, Action: "trigger", Dedup: clipKey(o.App + "@" + o.Device + "/" + al.Key), Client: o.App,
-		Payload: incidentPayload{Summary: clip(oneLine(i.a.redact(o.App+" on "+o.Device+": "+al.Summary)), maxSummary-len("…")), Source: o.Device,
-			Severity: al.Severity.String(), Timestamp: at, Component: o.App, Group: o.Deployment, Details: map[string]string{"version": o.Version}}}
+		Payload: incidentPayload{
+			Summary: text.Ellipsis(text.OneLine(i.a.redact(o.App+" on "+o.Device+": "+al.Summary)), maxSummary-len("…")),
+			Source:  o.Device, Severity: al.Severity.String(), Timestamp: at, Component: o.App, Group: o.Deployment,
+			Details: map[string]string{"version": o.Version}}}
 	if al.State == Over {
 		e.Action = "resolve"
 	}
 	for k, v := range al.Details {
 		if v != "" {
-			e.Payload.Details[k] = clip(i.a.redact(v), maxDetail)
+			e.Payload.Details[k] = text.Ellipsis(i.a.redact(v), maxDetail)
 		}
 	}
 	if left > 0 {
@@ -88,27 +93,27 @@ func (i *incidents) encode(al Alert, at time.Time, left uint64) incident {
 	return e
 }
 
-// clipKey returns a copy, or a long key would be held by its beginning.
+// clipKey returns a copy: a part of a long key would keep the whole in memory.
 func clipKey(key string) string { return strings.Clone(key[:min(len(key), maxDedup)]) }
 
 func (i *incidents) post(ctx context.Context, e incident) error {
 	body, err := json.Marshal(e)
 	if err != nil {
-		return &refusal{err: err, final: true}
+		return outbox.Final(err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, i.url, bytes.NewReader(body))
 	if err != nil {
-		return &refusal{err: bare(err), final: true}
+		return outbox.Final(bare(err))
 	}
 	req.Header.Set("Content-Type", "application/json")
 	answer, err := call(i.client, req)
 	if err != nil || i.routing == "" {
 		return err
 	}
-	var said struct {
+	var result struct {
 		Status string `json:"status"`
 	}
-	if json.Unmarshal(answer, &said) != nil || said.Status != "success" {
+	if json.Unmarshal(answer, &result) != nil || result.Status != "success" {
 		return nonsense("no status success")
 	}
 	return nil

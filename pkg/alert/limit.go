@@ -8,33 +8,33 @@ import (
 // errors. Items with a key that finds no room are left out.
 const maxKeys = 256
 
-// limits keeps a storm from being told item by item. Of each key the first few in a window pass at once; of the rest the
-// last one passes when the window is over, and says how many were left out. What begins and ends is told in its latest
-// state: a beginning whose end came meanwhile is not told at all.
+// limits keeps a storm from being sent item by item. Of each key the first few in a window pass at once; of the rest the
+// last one passes when the window is over, with the number of those left out. Of what begins and ends the latest state
+// passes: a beginning whose end came meanwhile is not sent at all.
 type limits struct {
 	burst  int
 	window time.Duration
 	keys   map[string]*past
 }
 
-// past is what was let through of a key.
+// past is the history of a key.
 type past struct {
 	end     time.Time // of the window
 	seen    int       // let through in it
 	left    uint64    // left out since the last that was let through
 	pending *item     // waits for the window's end; nil: nothing
-	told    State     // the last state that was let through
-	flying  int       // beginnings and ends that were let through, and of which nobody knows yet what became
+	passed  State     // the last state that was let through
+	flying  int       // beginnings and ends that were let through, and whose fate is not known yet
 	done    State     // the last state that the service took, or refused for good
-	taken   bool      // it took it
+	taken   bool      // the service took done
 }
 
 func newLimits(burst int, window time.Duration) limits {
 	return limits{burst: burst, window: window, keys: map[string]*past{}}
 }
 
-// take decides about it: pass is what may go now, nil if nothing; suppressed is how many items are left out for good.
-func (l *limits) take(it item, now time.Time) (pass *item, suppressed uint64) {
+// admit decides about it. Pass is the item that may go now, nil if none may; suppressed is how many items are left out for good.
+func (l *limits) admit(it item, now time.Time) (pass *item, suppressed uint64) {
 	if it.key == "" {
 		return &it, 0
 	}
@@ -50,7 +50,7 @@ func (l *limits) take(it item, now time.Time) (pass *item, suppressed uint64) {
 		suppressed++
 	}
 	switch {
-	case it.state != Note && it.state == p.told: // no news
+	case it.state != Note && it.state == p.passed: // no news
 		p.left++
 		return nil, suppressed + 1
 	case !now.Before(p.end):
@@ -63,21 +63,21 @@ func (l *limits) take(it item, now time.Time) (pass *item, suppressed uint64) {
 	return p.release(it), suppressed
 }
 
-// release lets it through.
+// release returns it as an item that is let through.
 func (p *past) release(it item) *item {
 	it.left = p.left
-	p.seen, p.left, p.told, p.pending = p.seen+1, 0, it.state, nil
+	p.seen, p.left, p.passed, p.pending = p.seen+1, 0, it.state, nil
 	if it.state != Note {
 		p.flying++
 	}
 	return &it
 }
 
-// add makes room for a key; nil if there is none.
+// add returns the history of a new key, nil if there is no room for it.
 func (l *limits) add(key string, now time.Time) *past {
 	if len(l.keys) >= maxKeys {
 		for k, p := range l.keys {
-			if p.pending == nil && p.flying == 0 && p.told != Open && !now.Before(p.end) {
+			if p.pending == nil && p.flying == 0 && p.passed != Open && !now.Before(p.end) {
 				delete(l.keys, k)
 			}
 		}
@@ -105,8 +105,8 @@ func (l *limits) due(now time.Time, all bool) (list []item, wait time.Duration) 
 	return list, wait
 }
 
-// settle notes what became of an item that was let through. What is lost may be told again.
-func (l *limits) settle(it item, fate Fate) {
+// record keeps what became of an item that was let through. What is lost may be sent again.
+func (l *limits) record(it item, fate Fate) {
 	p := l.keys[it.key]
 	if p == nil || it.state == Note {
 		return
@@ -115,12 +115,12 @@ func (l *limits) settle(it item, fate Fate) {
 	switch {
 	case fate != Lost:
 		p.done, p.taken = it.state, fate == Taken
-	case p.told == it.state:
-		p.told = p.done
+	case p.passed == it.state:
+		p.passed = p.done
 	}
 }
 
-// fate tells what became of an item, if that is known and nothing else of its key is on its way.
+// fate returns what became of an item, if that is known and nothing else of its key is on its way.
 func (l *limits) fate(it item) (f Fate, known bool) {
 	p := l.keys[it.key]
 	switch {

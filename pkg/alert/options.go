@@ -13,7 +13,7 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// Options say who tells, and whom. With the zero value errors are files in Dir, and nobody else hears.
+// Options name the app and its services. With the zero value errors are files in Dir, and nothing is sent.
 type Options struct {
 	App, Device, Deployment, Version, Commit string
 
@@ -82,40 +82,40 @@ func wrong(name, hint, what string) error {
 }
 
 var (
-	// What is set where a key should be is often a whole URL, or the words of an example.
+	// By mistake a key is often set to a whole URL, or to the words of an example.
 	key   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,200}$`)
 	token = regexp.MustCompile(`^[0-9]{1,20}:[A-Za-z0-9_-]{1,200}$`)
 	name  = regexp.MustCompile(`^[!-~]{1,100}$`)
 )
 
-// plan checks the options. Its errors are of fault.KindConfig, name each setting that is wrong, and never say its value.
+// plan checks the options. Its errors are of fault.KindConfig, name each setting that is wrong, and never hold its value.
 func (o Options) plan() (p plan, err error) {
 	var errs []error
-	note := func(name, hint, what string) { errs = append(errs, wrong(name, hint, what)) }
+	add := func(name, hint, what string) { errs = append(errs, wrong(name, hint, what)) }
 	if o.DSN != "" {
 		if p.dsn, err = parseDSN(o.DSN); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if len(o.Environment) > 64 || strings.ContainsAny(o.Environment, "\n\r/ ") || o.Environment == "None" {
-		note("SENTRY_ENVIRONMENT", "write a word, production for example", "Sentry doesn't take that name")
+		add("SENTRY_ENVIRONMENT", "write a word, production for example", "Sentry doesn't take that name")
 	}
 	for _, n := range o.Ignore {
 		if !name.MatchString(n) {
-			note("SENTRY_IGNORE", "write names of workers or components, separated by commas", "not a list of names")
+			add("SENTRY_IGNORE", "write names of workers or components, separated by commas", "not a list of names")
 			break
 		}
 	}
 	if o.PagerDuty.RoutingKey != "" {
 		if !key.MatchString(o.PagerDuty.RoutingKey) {
-			note("PAGERDUTY_ROUTING_KEY", "take the integration key of an Events API v2 integration", "not a routing key")
+			add("PAGERDUTY_ROUTING_KEY", "take the integration key of an Events API v2 integration", "not a routing key")
 		}
 		p.pagerduty, err = base("PAGERDUTY_URL", o.PagerDuty.URL, DefaultPagerDutyURL)
 		errs = append(errs, err)
 		p.pagerduty = strings.TrimSuffix(p.pagerduty, enqueuePath) + enqueuePath
 	}
 	if o.Webhook != "" && !isHTTP(o.Webhook) {
-		note("WEBHOOK_URL", "write https://host/path", "not an http URL")
+		add("WEBHOOK_URL", "write https://host/path", "not an http URL")
 	}
 	errs = append(errs, o.Telegram.plan(&p), o.Cronitor.plan(&p))
 	return p, errors.Join(errs...)
@@ -157,7 +157,7 @@ func (c Cronitor) plan(p *plan) error {
 	return err
 }
 
-// parseDSN takes what Sentry, and those who speak like it, give as an address: https://key@host/number.
+// parseDSN reads the address that Sentry gives a project: https://key@host/number. Compatible services give the same.
 func parseDSN(text string) (*sentry.Dsn, error) {
 	const hint = "copy the DSN of the project from Sentry: https://key@host/number"
 	dsn, err := sentry.NewDsn(text)
@@ -182,7 +182,7 @@ func base(name, text, standard string) (string, error) {
 	return strings.TrimRight(text, "/"), nil
 }
 
-// isHTTP tells whether text is an absolute http URL with a host, and a port that there can be.
+// isHTTP returns whether text is an absolute http URL with a host, and a port that there can be.
 func isHTTP(text string) bool {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {

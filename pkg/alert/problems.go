@@ -27,7 +27,7 @@ type Problems struct {
 
 // outlet is what Problems need of Alerts.
 type outlet interface {
-	Takers(Alert) []string
+	Receivers(Alert) []string
 	Send(Alert)
 	SendTo(a Alert, services ...string)
 }
@@ -140,7 +140,7 @@ func (p *Problems) Settled(service, key string, s State, f Fate) {
 
 // left names the services that do not know yet how k is.
 func (p *Problems) left(k *problem) (names []string) {
-	for _, service := range p.alerts.Takers(k.Alert) {
+	for _, service := range p.alerts.Receivers(k.Alert) {
 		if k.Told[service] != k.State {
 			names = append(names, service)
 		}

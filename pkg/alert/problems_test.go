@@ -21,8 +21,8 @@ type services struct {
 	states, who string
 }
 
-func (s *services) Takers(Alert) []string { return s.names }
-func (s *services) Send(Alert)            {}
+func (s *services) Receivers(Alert) []string { return s.names }
+func (s *services) Send(Alert)               {}
 func (s *services) SendTo(a Alert, names ...string) {
 	s.states += []string{"note ", "open ", "over "}[a.State]
 	s.who += fmt.Sprint(a.State, names)

@@ -18,12 +18,14 @@ import (
 
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
+	"example.com/base-app/pkg/outbox"
+	"example.com/base-app/pkg/text"
 	"example.com/base-app/pkg/web"
 	"example.com/base-app/pkg/worker"
 )
 
 // reporter makes events of errors and sends them to Sentry, or writes them into files. The form is Sentry's and so are the
-// types, from its Go library. The library's client is not used: it tells neither what was lost nor when it is done.
+// types, from its Go library. The library's client is not used: it reports neither what was lost nor when it is done.
 type reporter struct {
 	*sender
 	a      *Alerts
@@ -57,14 +59,14 @@ func (r *reporter) connect(client connector) (err error) {
 	return err
 }
 
-// Report makes an event of what a guard caught. It does not block. While the process shuts down it does nothing.
+// Report makes an event of an error that a guard caught. It does not block. During the shutdown it does nothing.
 func (a *Alerts) Report(ctx context.Context, e *fault.Error) {
 	if !a.isClosing() {
 		a.errors.report(ctx, e, sentry.LevelError)
 	}
 }
 
-// First reports the cause of the end, unless it is reported already or its kind is not reported. It is for the shutdown.
+// First reports the cause of the shutdown, unless it is reported already or its kind is not reported.
 func (a *Alerts) First(cause error) {
 	e, ok := errors.AsType[*fault.Error](cause)
 	if !ok {
@@ -82,24 +84,24 @@ func (r *reporter) report(ctx context.Context, e *fault.Error, level sentry.Leve
 	if d.subject != "" {
 		d.title += " in " + d.subject
 	}
-	d.take(logging.Attrs(ctx))
+	d.putAll(logging.Attrs(ctx))
 	r.offerDraft(d)
 }
 
-// Hear is for logging.Options: of an ERROR record it makes an event, unless a guard reports it or its error's kind is not
+// Record is for logging.Options: of an ERROR record it makes an event, unless a guard reports it or its error's kind is not
 // reported; what is below, down to INFO, becomes part of the events that follow.
-func (a *Alerts) Hear(ctx context.Context, rec slog.Record) {
+func (a *Alerts) Record(ctx context.Context, rec slog.Record) {
 	r := a.errors
 	switch {
-	case rec.Level < slog.LevelInfo: // bodies stand there, which are not to leave the machine
+	case rec.Level < slog.LevelInfo: // debug records hold bodies of events, which must not leave the machine
 	case rec.Level < slog.LevelError:
 		r.crumbs.add(rec)
 	case !fault.IsReported(ctx) && !a.isClosing():
-		r.hear(rec)
+		r.reportLine(rec)
 	}
 }
 
-func (r *reporter) hear(rec slog.Record) {
+func (r *reporter) reportLine(rec slog.Record) {
 	d := draft{at: rec.Time, via: "log", level: sentry.LevelError, title: rec.Message, attrs: make([]slog.Attr, 0, rec.NumAttrs())}
 	var err error
 	rec.Attrs(func(a slog.Attr) bool {
@@ -113,10 +115,10 @@ func (r *reporter) hear(rec slog.Record) {
 		case a.Key == "subject":
 			d.subject = a.Value.String()
 		case a.Key == "cause":
-			d.text = text(a.Value)
+			d.text = valueText(a.Value)
 		case a.Key == "error" && err == nil:
 			err, _ = a.Value.Any().(error)
-			d.text = text(a.Value)
+			d.text = valueText(a.Value)
 			return true
 		}
 		d.put(a)
@@ -162,12 +164,12 @@ func (r *reporter) offerDraft(d draft) {
 	})
 }
 
-// envelope queues the item of an envelope. What can't be sent before the end is a file.
+// envelope queues the item of an envelope. It becomes a file if it can't be sent before the end.
 func (r *reporter) envelope(key, id string, at time.Time, kind string, encode func(left uint64) ([]byte, error)) {
 	it := item{key: key, send: func(ctx context.Context, left uint64) error {
 		body, err := encode(left)
 		if err != nil {
-			return &refusal{err: err, final: true}
+			return outbox.Final(err)
 		}
 		return r.deliver(ctx, id, at, kind, body)
 	}}
@@ -192,7 +194,7 @@ func (a *Alerts) Feedback(f web.Feedback) {
 			about["name"] = a.redact(f.Name)
 		}
 		if f.Email != "" {
-			about["contact_email"] = clip(f.Email, maxValue) // an address looks like what is scrubbed
+			about["contact_email"] = text.Ellipsis(f.Email, maxValue) // an address looks like what is scrubbed
 		}
 		// https://develop.sentry.dev/sdk/telemetry/feedbacks/: an event of a type of its own.
 		return json.Marshal(map[string]any{"type": "feedback", "event_id": id, "timestamp": at.UTC(), "platform": "go", "level": "info",
@@ -209,13 +211,14 @@ func (r *reporter) deliver(ctx context.Context, id string, at time.Time, kind st
 	}
 	// https://develop.sentry.dev/sdk/data-model/envelopes/: a header, then each item with a header of its own.
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `{"event_id":%q,"sent_at":%q,"sdk":{"name":%q,"version":%q}}`+"\n", id, time.Now().UTC().Format(time.RFC3339Nano), sdkName, sentry.SDKVersion)
+	fmt.Fprintf(&b, `{"event_id":%q,"sent_at":%q,"sdk":{"name":%q,"version":%q}}`+"\n",
+		id, time.Now().UTC().Format(time.RFC3339Nano), sdkName, sentry.SDKVersion)
 	fmt.Fprintf(&b, `{"type":%q,"length":%d}`+"\n", kind, len(body))
 	b.Write(body)
 	b.WriteByte('\n')
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.dsn.GetAPIURL().String(), &b)
 	if err != nil {
-		return &refusal{err: bare(err), final: true}
+		return outbox.Final(bare(err))
 	}
 	req.Header.Set("Content-Type", "application/x-sentry-envelope")
 	auth := "Sentry sentry_version=7, sentry_client=" + sdkName + "/" + sentry.SDKVersion + ", sentry_key=" + r.dsn.GetPublicKey()
@@ -233,7 +236,7 @@ func (r *reporter) deliver(ctx context.Context, id string, at time.Time, kind st
 	return nil
 }
 
-// release names what was built, as Sentry wants it: package@version.
+// release is the version in Sentry's form: package@version.
 func (r *reporter) release() string {
 	o := r.a.o
 	v := strings.Map(func(c rune) rune {
@@ -245,7 +248,7 @@ func (r *reporter) release() string {
 	if o.Commit != "" && !strings.Contains(o.Version, o.Commit[:min(len(o.Commit), shortCommit)]) {
 		v += "+" + o.Commit[:min(len(o.Commit), shortCommit)]
 	}
-	return clip(v, maxTag)
+	return text.Ellipsis(v, maxTag)
 }
 
 // ignores returns the count of the name that hides d, nil if none does.
@@ -264,7 +267,7 @@ func (a *Alerts) ignores(d draft) *counter {
 
 // callers returns where the record comes from: who called slog.
 func callers() []uintptr {
-	const above = 4 // runtime.Callers, callers, hear, Hear
+	const above = 4 // runtime.Callers, callers, reportLine, Record
 	pcs := make([]uintptr, maxFrames)
 	return slices.Clip(pcs[:runtime.Callers(above, pcs)])
 }

@@ -11,12 +11,18 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"example.com/base-app/internal/testlog"
+	"example.com/base-app/pkg/outbox"
 )
 
-// told is a service in virtual time: what it took, and how it answers.
-type told struct {
+// The outbox's pauses.
+const firstPause, longestPause = time.Second, time.Minute
+
+// chat is a service in virtual time: what it took, and how it answers.
+type chat struct {
 	*sender
-	log *lines
+	log *testlog.Log
 
 	mu     sync.Mutex
 	texts  []string
@@ -24,20 +30,21 @@ type told struct {
 }
 
 // be changes how it answers, when everybody waits.
-func (d *told) be(answer func() error) {
+func (d *chat) be(answer func() error) {
 	synctest.Wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.answer = answer
 }
 
-func newTold(size, burst int) *told {
-	d := &told{log: &lines{}, answer: func() error { return nil }}
-	d.sender = newSender("chat", size, burst, time.Minute, &teller{service: "chat", redact: func(s string) string { return s }, log: slog.New(slog.NewTextHandler(d.log, nil))})
+func newChat(size, burst int) *chat {
+	d := &chat{log: &testlog.Log{}, answer: func() error { return nil }}
+	d.sender = newSender("chat", size, burst, time.Minute, func(s string) string { return s })
+	d.sender.log = d.log.Logger(slog.LevelInfo)
 	return d
 }
 
-func (d *told) say(key string, s State, text string) {
+func (d *chat) post(key string, s State, text string) {
 	d.offer(item{key: key, state: s, send: func(_ context.Context, left uint64) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -49,7 +56,7 @@ func (d *told) say(key string, s State, text string) {
 	}})
 }
 
-func (d *told) check(t *testing.T, want ...string) {
+func (d *chat) check(t *testing.T, want ...string) {
 	t.Helper()
 	synctest.Wait()
 	d.mu.Lock()
@@ -63,26 +70,26 @@ func (d *told) check(t *testing.T, want ...string) {
 // Of a storm the first pass, and at the end of the window the last one with the number of those between.
 func TestTheLastOfAStormIsToldWhenItsWindowEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newTold(10, 2)
+		d := newChat(10, 2)
 		d.open()
 		for i := range 10 {
-			d.say("a", Note, fmt.Sprint(i))
+			d.post("a", Note, fmt.Sprint(i))
 		}
-		d.say("b", Note, "another")
+		d.post("b", Note, "another")
 		d.check(t, "0 0", "1 0", "another 0")
 		time.Sleep(time.Minute - time.Nanosecond)
 		d.check(t)
 		time.Sleep(time.Nanosecond)
 		d.check(t, "9 7")
-		d.say("a", Note, "x")
-		d.say("a", Note, "y")
+		d.post("a", Note, "x")
+		d.post("a", Note, "y")
 		d.check(t, "x 0") // the one before counts
 		if err := d.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		d.check(t, "y 0")
-		if d.sent.Load() != 6 || d.suppressed.Load() != 7 || d.dropped.Load() != 0 {
-			t.Errorf("want 6 sent and 7 left out, have %d, %d, %d", d.sent.Load(), d.suppressed.Load(), d.dropped.Load())
+		if d.stat().Sent != 6 || d.stat().Suppressed != 7 || d.stat().Dropped != 0 {
+			t.Errorf("want 6 sent and 7 left out, have %d, %d, %d", d.stat().Sent, d.stat().Suppressed, d.stat().Dropped)
 		}
 	})
 }
@@ -90,23 +97,23 @@ func TestTheLastOfAStormIsToldWhenItsWindowEnds(t *testing.T) {
 // What flaps is told by its last state, and not at all if that was told before.
 func TestWhatFlapsIsToldByItsLastState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newTold(10, 2)
+		d := newChat(10, 2)
 		d.open()
 		for range 3 {
-			d.say("a", Open, "down")
-			d.say("a", Over, "up")
+			d.post("a", Open, "down")
+			d.post("a", Over, "up")
 		}
-		d.say("a", Open, "down at last")
+		d.post("a", Open, "down at last")
 		d.check(t, "down 0", "up 0")
 		time.Sleep(time.Minute)
 		d.check(t, "down at last 4")
-		d.say("a", Open, "still down")
+		d.post("a", Open, "still down")
 		d.check(t) // no news
 		time.Sleep(time.Minute)
-		d.say("a", Over, "up again")
-		d.say("a", Open, "down again")
-		d.say("a", Over, "and up")
-		d.say("a", Open, "and down")
+		d.post("a", Over, "up again")
+		d.post("a", Open, "down again")
+		d.post("a", Over, "and up")
+		d.post("a", Open, "and down")
 		d.check(t, "up again 1", "down again 0")
 		time.Sleep(time.Minute)
 		d.check(t) // it is down, as was told
@@ -117,13 +124,13 @@ func TestWhatFlapsIsToldByItsLastState(t *testing.T) {
 // A service that is away is asked again after growing pauses, or when it wants to; the oldest gives way.
 func TestAServiceThatIsAwayIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newTold(3, 1)
+		d := newChat(3, 1)
 		tries, began := 0, time.Now()
 		var at []time.Duration
 		d.be(func() error { tries++; at = append(at, time.Since(began)); return errors.New("away") })
 		d.open()
 		for i := range 6 {
-			d.say(fmt.Sprint(i), Note, fmt.Sprint(i))
+			d.post(fmt.Sprint(i), Note, fmt.Sprint(i))
 			synctest.Wait()
 		}
 		time.Sleep(time.Hour)
@@ -139,15 +146,15 @@ func TestAServiceThatIsAwayIsAskedAgain(t *testing.T) {
 		if n := strings.Count(d.log.String(), "\n"); n > 61 {
 			t.Errorf("want a line a minute at most, have %d", n)
 		}
-		d.be(func() error { return &refusal{err: errors.New("later"), after: time.Hour} })
+		d.be(func() error { return outbox.RetryAfter(errors.New("later"), time.Hour) })
 		time.Sleep(longestPause * 2)
 		d.be(func() error { return nil })
 		time.Sleep(askedPause - longestPause*2)
 		d.check(t)
 		time.Sleep(longestPause * 2)
 		d.check(t, "0 0", "3 0", "4 0", "5 0")
-		if d.dropped.Load() != 2 {
-			t.Errorf("want the two that were too many counted, have %d", d.dropped.Load())
+		if d.stat().Dropped != 2 {
+			t.Errorf("want the two that were too many counted, have %d", d.stat().Dropped)
 		}
 		_ = d.Close(t.Context())
 	})
@@ -156,28 +163,28 @@ func TestAServiceThatIsAwayIsAskedAgain(t *testing.T) {
 // What a service does not want is given up at once; what is left at the end is tried once.
 func TestWhatIsRefusedIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newTold(5, 1)
-		d.be(func() error { return &refusal{err: errors.New("no"), final: true} })
+		d := newChat(5, 1)
+		d.be(func() error { return outbox.Final(errors.New("no")) })
 		d.open()
-		d.say("a", Note, "a")
+		d.post("a", Note, "a")
 		d.check(t)
-		if d.dropped.Load() != 1 {
-			t.Errorf("want it dropped, have %d", d.dropped.Load())
+		if d.stat().Dropped != 1 {
+			t.Errorf("want it dropped, have %d", d.stat().Dropped)
 		}
 		tries := 0
 		d.be(func() error { tries++; return errors.New("away") })
 		for _, key := range []string{"b", "c", "d"} {
-			d.say(key, Note, key)
+			d.post(key, Note, key)
 		}
 		synctest.Wait()
 		before := tries
 		_ = d.Close(t.Context())
-		if tries != before+3 || d.dropped.Load() != 4 || d.waiting() != 0 {
-			t.Errorf("want each tried once more, have %d tries, %d dropped", tries-before, d.dropped.Load())
+		if tries != before+3 || d.stat().Dropped != 4 || d.box.Stats().Waiting != 0 {
+			t.Errorf("want each tried once more, have %d tries, %d dropped", tries-before, d.stat().Dropped)
 		}
-		d.say("e", Note, "too late")
-		if d.dropped.Load() != 5 {
-			t.Errorf("want what comes too late counted, have %d", d.dropped.Load())
+		d.post("e", Note, "too late")
+		if d.stat().Dropped != 5 {
+			t.Errorf("want what comes too late counted, have %d", d.stat().Dropped)
 		}
 	})
 }
@@ -185,7 +192,7 @@ func TestWhatIsRefusedIsGivenUp(t *testing.T) {
 // Close ends with its context though the service hangs, and what is left is counted.
 func TestCloseEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newTold(5, 1)
+		d := newChat(5, 1)
 		hang := func(ctx context.Context, _ uint64) error { <-ctx.Done(); return ctx.Err() }
 		d.open()
 		for range 3 {
@@ -198,32 +205,32 @@ func TestCloseEndsWithItsContext(t *testing.T) {
 		if err := d.Close(ctx); err == nil || time.Since(began) != time.Second {
 			t.Errorf("want an error after a second, have %v after %v", err, time.Since(began))
 		}
-		<-d.ended
-		if d.dropped.Load() != 3 {
-			t.Errorf("want all three counted, have %d", d.dropped.Load())
+		<-d.box.Done()
+		if d.stat().Dropped != 3 {
+			t.Errorf("want all three counted, have %d", d.stat().Dropped)
 		}
 	})
 }
 
 func TestWhatIsNeverOpenedEndsAtOnce(t *testing.T) {
-	d := newTold(5, 1)
-	d.say("a", Note, "a")
-	if err := d.Close(t.Context()); err != nil || d.dropped.Load() != 1 {
-		t.Errorf("want it dropped and counted, have %v, %d", err, d.dropped.Load())
+	d := newChat(5, 1)
+	d.post("a", Note, "a")
+	if err := d.Close(t.Context()); err != nil || d.stat().Dropped != 1 {
+		t.Errorf("want it dropped and counted, have %v, %d", err, d.stat().Dropped)
 	}
 	d.open() // too late
-	<-d.ended
+	<-d.box.Done()
 }
 
 // A panic in the encoding of an alert is no end of the process.
 func TestAPanicWhileSendingIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newTold(5, 1)
+		d := newChat(5, 1)
 		d.open()
 		d.offer(item{send: func(context.Context, uint64) error { panic("out of order") }})
 		_ = d.Close(t.Context())
-		if d.dropped.Load() != 1 || !strings.Contains(d.log.String(), "out of order") {
-			t.Errorf("want it counted and told, have %d, %s", d.dropped.Load(), d.log)
+		if d.stat().Dropped != 1 || !strings.Contains(d.log.String(), "out of order") {
+			t.Errorf("want it counted and told, have %d, %s", d.stat().Dropped, d.log)
 		}
 	})
 }
@@ -231,18 +238,18 @@ func TestAPanicWhileSendingIsAnError(t *testing.T) {
 // The keys are bounded; those whose window is over give way, problems that are open don't.
 func TestTheKeysAreBounded(t *testing.T) {
 	l, now := newLimits(1, time.Minute), time.Now()
-	take := func(key string, s State) bool {
-		pass, _ := l.take(item{key: key, state: s}, now)
+	admit := func(key string, s State) bool {
+		pass, _ := l.admit(item{key: key, state: s}, now)
 		return pass != nil
 	}
-	take("problem", Open)
+	admit("problem", Open)
 	for i := range 2 * maxKeys {
-		if pass := take(fmt.Sprint(i), Note); pass != (i < maxKeys-1) {
+		if pass := admit(fmt.Sprint(i), Note); pass != (i < maxKeys-1) {
 			t.Fatalf("key %d: want %d keys at most, have it pass: %v", i, maxKeys, pass)
 		}
 	}
 	now = now.Add(time.Minute)
-	if !take("new", Note) || len(l.keys) > 2 || take("problem", Open) {
+	if !admit("new", Note) || len(l.keys) > 2 || admit("problem", Open) {
 		t.Errorf("want room for new keys and the open problem kept, have %d keys", len(l.keys))
 	}
 }

@@ -17,24 +17,28 @@ import (
 
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/outbox"
+	"example.com/base-app/pkg/text"
 	"example.com/base-app/pkg/web"
 )
 
 const (
-	// pollTime is how long Telegram keeps a question for commands open. Connections without a word are cut by many
-	// routers after a minute.
+	// pollTime is how long Telegram keeps a question for commands open. Many routers cut
+	// a connection that is silent for a minute.
 	pollTime = 25 * time.Second
 	// pollSlack is what the answer may take beyond that.
 	pollSlack = 10 * time.Second
 	// maxPost is the longest text, in bytes; Telegram takes 4,096 characters, and nobody reads more on a telephone.
 	maxPost = 1000
-	// People ask for the status now and then; a chat that asks more often is a program's.
+	// A person asks for the status now and then. More questions than this come from a program.
 	statusRate, statusBurst = 1, 3
+	// askedPause bounds the pause that Telegram asks for: it may not silence us for a day.
+	askedPause = 10 * time.Minute
 	// maxUpdates is how many messages of the chat may wait to be looked at.
 	maxUpdates = 100
 )
 
-// telegram tells a chat, and answers /status there: https://core.telegram.org/bots/api. It reads nothing else, and
+// telegram posts to a chat, and answers /status there: https://core.telegram.org/bots/api. It reads nothing else, and
 // nobody else's messages.
 type telegram struct {
 	*sender
@@ -46,11 +50,12 @@ type telegram struct {
 }
 
 func (a *Alerts) newTelegram(o Telegram, chat int64) *telegram {
-	return &telegram{sender: a.sender(telegramName, alertQueue, alertBurst, alertWindow), a: a, o: o, chat: chat, asked: rate.NewLimiter(statusRate, statusBurst)}
+	return &telegram{sender: a.sender(telegramName, alertQueue, alertBurst, alertWindow), a: a, o: o, chat: chat,
+		asked: rate.NewLimiter(statusRate, statusBurst)}
 }
 
 func (t *telegram) connect(client connector) error {
-	// One call waits for commands, another one tells.
+	// One call waits for commands, another one posts.
 	h, err := dial(client, t.service, dependency.Policy{Attempt: pollTime + pollSlack, Total: pollTime + pollSlack, Tries: 1, Concurrent: 2})
 	if err != nil {
 		return err
@@ -59,7 +64,8 @@ func (t *telegram) connect(client connector) error {
 	if url == "" {
 		url = DefaultTelegramURL
 	}
-	t.bot, err = bot.New(t.o.Token, bot.WithSkipGetMe(), bot.WithServerURL(strings.TrimRight(url, "/")), bot.WithHTTPClient(pollTime+time.Second, &patient{client: h}),
+	t.bot, err = bot.New(t.o.Token, bot.WithSkipGetMe(), bot.WithServerURL(strings.TrimRight(url, "/")),
+		bot.WithHTTPClient(pollTime+time.Second, &patient{client: h}),
 		bot.WithErrorsHandler(t.failed), bot.WithDefaultHandler(func(context.Context, *bot.Bot, *models.Update) {}),
 		bot.WithAllowedUpdates(bot.AllowedUpdates{"message"}), bot.WithNotAsyncHandlers(), bot.WithUpdatesChannelCap(maxUpdates))
 	if err != nil {
@@ -68,16 +74,16 @@ func (t *telegram) connect(client connector) error {
 	return nil
 }
 
-// failed hears what goes wrong while listening.
+// failed logs what goes wrong while listening.
 func (t *telegram) failed(err error) {
 	if !errors.Is(err, context.Canceled) {
-		t.tell.say(err)
+		t.warnings.Failed(context.Background(), err)
 	}
 }
 
 // listen answers commands until ctx ends.
 func (t *telegram) listen(ctx context.Context, status func() string) {
-	t.bot.RegisterHandlerMatchFunc(func(u *models.Update) bool { return t.isStatus(u) }, func(context.Context, *bot.Bot, *models.Update) { t.answer(status) })
+	t.bot.RegisterHandlerMatchFunc(t.isStatus, func(context.Context, *bot.Bot, *models.Update) { t.answer(status) })
 	t.bot.Start(ctx)
 }
 
@@ -87,15 +93,15 @@ func (t *telegram) answer(status func() string) {
 	if !t.asked.Allow() {
 		return
 	}
-	var said string
-	if err := fault.Recover("telegram", func() error { said = status(); return nil }); err != nil {
-		t.tell.say(err)
-		said = "the status can't be told: " + err.Error()
+	var message string
+	if err := fault.Recover("telegram", func() error { message = status(); return nil }); err != nil {
+		t.warnings.Failed(context.Background(), err)
+		message = "the status can't be told: " + err.Error()
 	}
-	t.post("", Note, said)
+	t.post("", Note, message)
 }
 
-// isStatus tells whether u is the command, from the one chat that may ask.
+// isStatus returns whether u is the command, from the one chat that may ask.
 func (t *telegram) isStatus(u *models.Update) bool {
 	if u.Message == nil || u.Message.Chat.ID != t.chat {
 		return false
@@ -105,7 +111,7 @@ func (t *telegram) isStatus(u *models.Update) bool {
 	return word == "/status"
 }
 
-// offer queues al; with a nil receiver nobody hears.
+// offer queues al. A nil telegram discards it.
 func (t *telegram) offer(al Alert) {
 	if t == nil {
 		return
@@ -113,27 +119,27 @@ func (t *telegram) offer(al Alert) {
 	t.post(al.Key, al.State, map[State]string{Open: "PROBLEM ", Over: "OVER "}[al.State]+t.a.o.App+" on "+t.a.o.Device+": "+al.Summary)
 }
 
-func (t *telegram) post(key string, state State, said string) {
-	said = clip(t.a.redact(said), maxPost)
+func (t *telegram) post(key string, state State, about string) {
+	about = text.Ellipsis(t.a.redact(about), maxPost)
 	t.sender.offer(item{key: key, state: state, send: func(ctx context.Context, left uint64) error {
-		text := said
+		message := about
 		if left > 0 {
-			text += fmt.Sprintf(" (%d more about it were left out)", left)
+			message += fmt.Sprintf(" (%d more about it were left out)", left)
 		}
-		_, err := t.bot.SendMessage(ctx, &bot.SendMessageParams{ChatID: t.chat, Text: text})
+		_, err := t.bot.SendMessage(ctx, &bot.SendMessageParams{ChatID: t.chat, Text: message})
 		return final(err)
 	}})
 }
 
-// final marks those of the library's errors that another try can't help.
+// final returns err as a final one if another try can't help.
 func final(err error) error {
 	for _, e := range []error{bot.ErrorForbidden, bot.ErrorBadRequest, bot.ErrorUnauthorized, bot.ErrorNotFound, bot.ErrorConflict} {
 		if errors.Is(err, e) {
-			return &refusal{err: err, final: true}
+			return outbox.Final(err)
 		}
 	}
 	if _, ok := errors.AsType[*bot.MigrateError](err); ok {
-		return &refusal{err: err, final: true}
+		return outbox.Final(err)
 	}
 	_, syntax := errors.AsType[*json.SyntaxError](err)
 	_, form := errors.AsType[*json.UnmarshalTypeError](err)
@@ -143,7 +149,7 @@ func final(err error) error {
 	return err
 }
 
-// patient is the HTTP client of the library: it waits when Telegram says so, and its errors hold no URL.
+// patient is the HTTP client of the library: it waits when Telegram asks for that, and its errors hold no URL.
 type patient struct {
 	client *http.Client
 	mu     sync.Mutex
@@ -166,7 +172,7 @@ func (p *patient) ask(req *http.Request) (*http.Response, error) {
 	p.mu.Unlock()
 	if end, ok := req.Context().Deadline(); ok && wait > time.Until(end) {
 		closeBody(req)
-		return nil, &refusal{err: errAsked, after: wait}
+		return nil, outbox.RetryAfter(errAsked, wait)
 	}
 	if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -186,7 +192,7 @@ func (p *patient) ask(req *http.Request) (*http.Response, error) {
 		return nil, p.slowDown(answer)
 	case answer.StatusCode >= 500:
 		_ = answer.Body.Close()
-		return nil, &refusal{err: &web.StatusError{Status: answer.StatusCode}, after: web.RetryAfter(answer.Header, time.Now())}
+		return nil, outbox.RetryAfter(&web.StatusError{Status: answer.StatusCode}, web.RetryAfter(answer.Header, time.Now()))
 	}
 	return answer, nil
 }
@@ -202,18 +208,18 @@ func closeBody(req *http.Request) {
 // slowDown reads how long Telegram wants us to wait: in the answer's body, or its header.
 func (p *patient) slowDown(answer *http.Response) error {
 	defer answer.Body.Close()
-	var said struct {
+	var answered struct {
 		Parameters struct {
 			RetryAfter int `json:"retry_after"`
 		} `json:"parameters"`
 	}
 	after := web.RetryAfter(answer.Header, time.Now())
-	if json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&said) == nil {
-		after = max(after, time.Duration(said.Parameters.RetryAfter)*time.Second)
+	if json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(&answered) == nil {
+		after = max(after, time.Duration(answered.Parameters.RetryAfter)*time.Second)
 	}
 	after = min(after, askedPause)
 	p.mu.Lock()
 	p.until = time.Now().Add(after)
 	p.mu.Unlock()
-	return &refusal{err: &web.StatusError{Status: answer.StatusCode}, after: after}
+	return outbox.RetryAfter(&web.StatusError{Status: answer.StatusCode}, after)
 }

@@ -33,7 +33,7 @@ func (rt *Runtime) makeAlerts() (err error) {
 		Dependencies: func() []dependency.Health { return rt.depends.List() }, Checks: rt.failedChecks,
 		Failed: func() error { return rt.nanny.Err() }})
 	rt.alertEnd = alert.NewEnd(rt.alerts, rt.problems)
-	rt.hooks.record, rt.hooks.failure, rt.hooks.feedback = rt.alerts.Hear, rt.alerts.Report, rt.alerts.Feedback
+	rt.hooks.record, rt.hooks.failure, rt.hooks.feedback = rt.alerts.Record, rt.alerts.Report, rt.alerts.Feedback
 	rt.hooks.previous = rt.alertPrevious
 	rt.hooks.forced = func(e lifecycle.Exit) { rt.alertEnd.Forced(context.Cause(rt.Context()), e, rt.alive) }
 	return nil
@@ -53,7 +53,7 @@ func (rt *Runtime) openAlerts() error {
 	})
 	context.AfterFunc(rt.Context(), func() { rt.alertEnd.Cause(context.Cause(rt.Context())) })
 	err := rt.alerts.Start(rt.Context(), alert.Surroundings{Log: rt.Log, Closing: rt.life.Closing, Status: rt.statusLine,
-		Settled: rt.problems.Settled, Client: rt.alertClient})
+		Outcome: rt.problems.Settled, Client: rt.alertClient})
 	if err != nil {
 		return err
 	}

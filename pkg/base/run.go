@@ -54,6 +54,7 @@ func (rt *Runtime) registerParts() {
 // openParts starts the others, in this order.
 func (rt *Runtime) openParts() error {
 	for _, open := range []func() error{
+		rt.serveMetrics, // part prometheus
 		rt.openAlerts,   // part alert
 		rt.openSchedule, // part schedule
 	} {
@@ -114,7 +115,7 @@ func (rt *Runtime) assemble(p Program) (err error) {
 	}
 	rt.logs, err = logging.New(logging.Options{App: s.App.Name, Device: s.Device, Deployment: s.Deployment, Version: build.Version,
 		Commit: build.Commit,
-		Level:  s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Hear: rt.hooks.record, Out: p.Out})
+		Level:  s.Log.Level, Format: s.Log.Format, Syslog: s.Syslog.Address, Sample: s.Log.Sample, Observe: rt.hooks.record, Out: p.Out})
 	if err != nil {
 		return err
 	}
@@ -168,8 +169,8 @@ func (rt *Runtime) body(p Program) error {
 	if err := logPrevious(rt); err != nil {
 		return err
 	}
-	if err := rt.openTelemetry(); err != nil {
-		return err
+	if rt.Telemetry != nil {
+		rt.flush(rt.closeTelemetry)
 	}
 	if err := rt.openParts(); err != nil {
 		return err

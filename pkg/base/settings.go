@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/config"
-	"example.com/base-app/pkg/telemetry"
 )
 
 // Settings are the ones that every fork shares. A fork embeds them in a struct of its own and adds what it needs;
@@ -44,19 +43,6 @@ type Settings struct {
 	Drain struct {
 		Delay time.Duration `envconfig:"DRAIN_DELAY" default:"0s" max:"15s" desc:"how long the app goes on working after TERM, while /readyz says no already, so that a load balancer stops sending; at most half of SHUTDOWN_GRACE. 2s behind a balancer that asks each second; where nobody asks it only delays the end"`
 	} `group:"DRAIN"`
-	Metrics struct {
-		Addr string `envconfig:"METRICS_ADDR" desc:"host:port where Prometheus finds /metrics, 127.0.0.1:9464 for example; empty or off means nowhere"`
-	} `group:"METRICS"`
-	StatsD struct {
-		Addr string `envconfig:"STATSD_ADDR" desc:"host:port of a dogstatsd server, told each 10 s over UDP; empty means none"`
-	} `group:"STATSD"`
-	Influx struct {
-		URL    string        `envconfig:"INFLUX_URL" desc:"http://host:8086 of an InfluxDB, told each 10 s through the write API of version 2; empty means none"`
-		Token  config.Secret `envconfig:"INFLUX_TOKEN" desc:"that may write to the bucket; user:password for version 1"`
-		Org    string        `envconfig:"INFLUX_ORG" desc:"organisation that owns the bucket; not for version 1"`
-		Bucket string        `envconfig:"INFLUX_BUCKET" desc:"bucket for the metrics; database/retention-policy for version 1"`
-	} `group:"INFLUX"`
-	OTel    telemetry.OTelSettings
 	Control struct {
 		Socket string `envconfig:"CONTROL_SOCKET" desc:"unix socket for app ctl, at most 107 bytes; empty means control.sock in DATA_DIR"`
 	} `group:"CONTROL"`
@@ -121,12 +107,6 @@ func (s *Settings) Scheme() string {
 
 // QueueDir is the folder of the queue's files.
 func (s *Settings) QueueDir() string { return filepath.Join(s.DataDir, "queue") }
-
-// ServesMetrics tells whether Prometheus finds /metrics at METRICS_ADDR.
-func (s *Settings) ServesMetrics() bool { return s.Metrics.Addr != "" && s.Metrics.Addr != metricsOff }
-
-// metricsOff is what METRICS_ADDR says to mean nowhere, as empty does.
-const metricsOff = "off"
 
 // Configuration is a pointer to a struct that embeds Settings.
 type Configuration interface{ settings() *Settings }

@@ -125,7 +125,7 @@ func logEnd(rt *Runtime, e lifecycle.Exit) {
 			attrs = append(attrs, "alive", names)
 		}
 	}
-	rt.logs.TellLeftOut() // before the last line, which is the cause, whatever the level
+	rt.logs.ReportLeftOut() // before the last line, which is the cause, whatever the level
 	rt.logs.SetLevel(min(rt.logs.Level(), level))
 	rt.Log.Log(context.Background(), level, text, attrs...)
 	ctx, cancel := context.WithTimeout(context.Background(), flushBudget)

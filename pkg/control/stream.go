@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/text"
 )
 
 const (
@@ -32,14 +33,11 @@ func Stream(w http.ResponseWriter, r *http.Request, write func(context.Context, 
 	err := write(r.Context(), &patient{w, c})
 	_ = c.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err != nil {
-		w.Header().Set(http.TrailerPrefix+trailerError, oneLine(err.Error()))
-		w.Header().Set(http.TrailerPrefix+trailerHint, oneLine(fault.Hint(err)))
+		w.Header().Set(http.TrailerPrefix+trailerError, text.OneLine(err.Error()))
+		w.Header().Set(http.TrailerPrefix+trailerHint, text.OneLine(fault.Hint(err)))
 	}
 	w.Header().Set(http.TrailerPrefix+trailerDone, "1")
 }
-
-// oneLine returns text as one line, for a header.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // streamTime bounds the whole stream: any backup is done by then.
 const streamTime = time.Hour
@@ -80,8 +78,8 @@ func (c *Client) Stream(ctx context.Context, path string, w io.Writer) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 400 {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // a part of the text is better than nothing
-		return refused(http.MethodPost, path, resp.StatusCode, text)
+		answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // a part of the text is better than nothing
+		return refused(http.MethodPost, path, resp.StatusCode, answer)
 	}
 	body := &source{Reader: resp.Body}
 	_, err = io.Copy(w, body)

@@ -81,7 +81,7 @@ func splitAddress(s string) (*address, error) {
 	return nil, errors.New("unknown scheme")
 }
 
-// dial connects, and says how messages are told apart there. It blocks for at most dialTimeout.
+// dial connects, and returns how messages are separated there. It blocks for at most dialTimeout.
 func (a address) dial(ctx context.Context) (net.Conn, framing, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	switch a.network {
@@ -102,7 +102,7 @@ func (a address) dial(ctx context.Context) (net.Conn, framing, error) {
 	return nil, datagram, err
 }
 
-// isSocket tells whether path is a socket; a folder of that name is what docker makes of a missing one.
+// isSocket returns whether path is a socket; a folder of that name is what docker makes of a missing one.
 func isSocket(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode()&os.ModeSocket != 0

@@ -12,7 +12,7 @@ import (
 // time, keys of groups as group.key.
 func newConsole(w io.Writer, id identity, colour bool, cut *atomic.Uint64) slog.Handler {
 	arrange := func(l line) slog.Record {
-		r := slog.NewRecord(l.Time, l.Level, consolePrefix(id.app, l.worker, l.Level, colour)+oneLine(l.Message), 0)
+		r := slog.NewRecord(l.Time, l.Level, consolePrefix(id.app, l.worker, l.Level, colour)+escaped(l.Message), 0)
 		r.AddAttrs(consoleAttrs(l.attrs)...)
 		return r
 	}
@@ -66,7 +66,7 @@ func consoleAttrs(attrs []slog.Attr) []slog.Attr {
 		case slog.KindGroup:
 			v = slog.GroupValue(consoleAttrs(v.Group())...)
 		case slog.KindString, slog.KindAny:
-			if s := text(v); isPlain(s) {
+			if s := valueText(v); isPlain(s) {
 				v = slog.StringValue(s)
 			} else {
 				v = slog.AnyValue([]byte(s))

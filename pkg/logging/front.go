@@ -8,10 +8,10 @@ import (
 	"example.com/base-app/pkg/worker"
 )
 
-// workerKey is the attribute that says who logs. The front puts it first in each record that it hands on.
+// workerKey is the attribute with the worker that logs. The front puts it first in each record that it hands on.
 const workerKey = "worker"
 
-// noWorker stands in the lines of goroutines that no nanny tracks, and which did not say who they are.
+// noWorker stands in the lines of goroutines that no nanny tracks, and that have no name of their own.
 const noWorker = "main"
 
 type contextKey struct{}
@@ -29,7 +29,7 @@ func Attrs(ctx context.Context) []slog.Attr {
 	return list
 }
 
-// front is the handler that users hold. It decides what is logged, and gives each record what it says about its
+// front is the handler that users hold. It decides what is logged, and gives each record what it has of its
 // origin; the outputs behind it take flat records and know nothing of levels, contexts, samples and repeats.
 type front struct {
 	log   *Log
@@ -39,7 +39,7 @@ type front struct {
 func (h *front) Enabled(_ context.Context, level slog.Level) bool { return level >= h.log.min.Level() }
 
 func (h *front) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level < slog.LevelWarn && !h.log.sampling.pass(r.Level, r.Message, noWorker, nil) {
+	if r.Level < slog.LevelWarn && !h.log.sample.pass(r.Level, r.Message, noWorker, nil) {
 		return nil // before anything is made of it: what is left out shall cost little
 	}
 	var store [16]slog.Attr // most records have fewer
@@ -52,13 +52,13 @@ func (h *front) Handle(ctx context.Context, r slog.Record) error {
 		list = putAll(list, h.scope.collect(r))
 	}
 	list = putHint(list)
-	if r.Level < slog.LevelError && !h.log.repeats.pass(r.Level, r.Message, list[0].Value.String(), list) {
+	if r.Level < slog.LevelError && !h.log.dedup.pass(r.Level, r.Message, list[0].Value.String(), list) {
 		return nil
 	}
 	flat := slog.NewRecord(r.Time, r.Level, r.Message, 0)
 	flat.AddAttrs(list...)
-	if hear := h.log.hear; hear != nil {
-		hear(ctx, flat)
+	if h.log.observe != nil {
+		h.log.observe(ctx, flat)
 	}
 	return h.log.all.Handle(ctx, flat)
 }

@@ -1,7 +1,7 @@
 // Package logging is where the lines of the whole process go: log/slog in front, a console or JSON line on
 // standard output, and syslog in addition where it is wanted.
 //
-//	slog.Logger ─► level ─► sample ─► worker, context and hint ─► repeats ─┬─► Hear
+//	slog.Logger ─► level ─► sample ─► worker, context and hint ─► repeats ─┬─► Observe
 //	                                                                       ├─► console or JSON ─► Out
 //	                                                                       └─► RFC 5424 ─► queue ─► syslog (background)
 //
@@ -9,11 +9,11 @@
 // worker it is from; in JSON and syslog also from which device, version, commit and deployment. A top-level key
 // stands once in a line: the later attribute wins, and one that is called like a field of ours gets a trailing
 // underscore (version_). Logging never waits for syslog, and what syslog does not get is counted. A line that
-// repeats is told once with its number; errors are never left out. With Options.Sample only some of the lines below
-// WARN pass, and how many did not is told.
+// repeats is logged with the number of its repeats; errors are never left out. With Options.Sample only some of the lines
+// below WARN pass, and the number of the others is logged.
 //
-// What it does not do: hide secrets (give such a type a LogValue method), rotate or write files (the one who
-// reads standard output does), or protect the caller from a standard output that nobody reads: that write blocks.
+// What it does not do: hide secrets (give such a type a LogValue method), rotate or write files (whatever
+// reads standard output does), or protect the caller from a standard output that is not read: that write blocks.
 package logging
 
 import (
@@ -34,7 +34,7 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// Options says who logs, what, and where to. The zero Options logs from info on to standard output.
+// Options are what is logged, by which app, and where to. The zero Options logs from info on to standard output.
 type Options struct {
 	// App, Device, Deployment, Version and Commit stand in each line (on the console only App), cut to 128 bytes.
 	// Empty ones are left out.
@@ -47,12 +47,12 @@ type Options struct {
 	// unix:///dev/log, or "off". Empty means /dev/log if that is a socket, else nowhere.
 	Syslog string
 
-	// Hear is told of each record before it is written, of the same context, flat and with the worker first: for whoever
-	// makes reports of errors. It must not block, and not log. Nil: nobody.
-	Hear func(context.Context, slog.Record)
+	// Observe is called with each record before it is written, with the record's own context, flat and with the worker first:
+	// it makes reports of errors. It must not block, and not log. Nil: not called.
+	Observe func(context.Context, slog.Record)
 
 	// Sample thins out what is logged below WARN: of the lines with the same level and message, whatever their attributes,
-	// so many in each minute pass, and beyond that one in so many. The number of the others is told when the minute ends.
+	// so many in each minute pass, and beyond that one in so many. The number of the others is logged when the minute ends.
 	// 0 lets all pass.
 	Sample int
 
@@ -61,14 +61,14 @@ type Options struct {
 
 // Log owns the outputs. Its methods may be called from any goroutine.
 type Log struct {
-	logger   *slog.Logger
-	out      slog.Handler // Out alone
-	all      slog.Handler // Out and syslog
-	hear     func(context.Context, slog.Record)
-	sampling *thinner // nil without
-	repeats  *thinner
-	syslog   *sender // nil without syslog
-	outputs  string
+	logger  *slog.Logger
+	out     slog.Handler                       // Out alone
+	all     slog.Handler                       // Out and syslog
+	observe func(context.Context, slog.Record) // nil: not called
+	sample  *quota                             // nil without
+	dedup   *quota
+	syslog  *sender // nil without syslog
+	outputs string
 
 	min        slog.LevelVar // the level in force
 	mu         sync.Mutex    // guards the two below
@@ -97,7 +97,7 @@ func New(o Options) (*Log, error) {
 	id := identity{app: name(o.App), rest: fields(
 		"device", o.Device, "version", o.Version, "commit", o.Commit, "deployment", o.Deployment)}
 
-	l := &Log{configured: o.Level, hear: o.Hear, outputs: format + " to " + writerName(o.Out)}
+	l := &Log{configured: o.Level, observe: o.Observe, outputs: format + " to " + writerName(o.Out)}
 	l.min.Set(slog.LevelDebug)
 	l.out = newJSON(o.Out, id, &l.truncated)
 	if format == "console" {
@@ -111,8 +111,8 @@ func New(o Options) (*Log, error) {
 		l.syslog = newSender(address.String(), address.dial, l.notice)
 		l.all = slog.NewMultiHandler(l.out, newSyslog(l.syslog, id, name(o.Device), &l.truncated))
 	}
-	l.sampling = newSampling(o.Sample, l.tellLeftOut("lines left out by LOG_SAMPLE"))
-	l.repeats = newRepeats(l.tellLeftOut("repeated lines left out"))
+	l.sample = newSample(o.Sample, l.logLeftOut("lines left out by LOG_SAMPLE"))
+	l.dedup = newDedup(l.logLeftOut("repeated lines left out"))
 	l.logger = slog.New(&front{log: l})
 	return l, nil
 }
@@ -167,7 +167,7 @@ func (l *Log) decide(level slog.Level) {
 	l.min.Set(level)
 }
 
-// Outputs says for people where the lines go, as in "json to stdout, syslog to unix:///dev/log".
+// Outputs returns for people where the lines go, as in "json to stdout, syslog to unix:///dev/log".
 func (l *Log) Outputs() string { return l.outputs }
 
 // Stats counts what did not arrive as it was logged, since New.
@@ -181,26 +181,26 @@ type Stats struct {
 
 // Stats returns the counts so far.
 func (l *Log) Stats() Stats {
-	s := Stats{Suppressed: l.repeats.count(), Sampled: l.sampling.count(), Truncated: l.truncated.Load()}
+	s := Stats{Suppressed: l.dedup.count(), Sampled: l.sample.count(), Truncated: l.truncated.Load()}
 	if l.syslog != nil {
-		s.Sent, s.Dropped = l.syslog.sent.Load(), l.syslog.dropped.Load()
+		s.Sent, s.Dropped = l.syslog.sent(), l.syslog.dropped()
 	}
 	return s
 }
 
-// TellLeftOut tells at once how many lines were left out, as repeats or by the sample. From then on none is. It is for the
+// ReportLeftOut logs at once how many lines were left out, as repeats or by the sample. From then on none is. It is for the
 // end of a process, whose last line shall be another.
-func (l *Log) TellLeftOut() {
-	l.sampling.close()
-	l.repeats.close()
+func (l *Log) ReportLeftOut() {
+	l.sample.close()
+	l.dedup.close()
 }
 
-// Close tells what was left out, hands what is queued to syslog and ends it; it blocks until that is done
-// or ctx ends. Its error says how many records were not delivered. Later records still go to Out, none of them left
+// Close logs what was left out, hands what is queued to syslog and ends it; it blocks until that is done
+// or ctx ends. Its error has the number of records that were not delivered. Later records still go to Out, none of them left
 // out. Only the first call acts; the others return its result.
 func (l *Log) Close(ctx context.Context) error {
 	l.closing.Do(func() {
-		l.TellLeftOut()
+		l.ReportLeftOut()
 		if l.syslog != nil {
 			l.closeErr = l.syslog.close(ctx)
 		}
@@ -216,10 +216,11 @@ func (l *Log) notice(msg string, attrs ...slog.Attr) {
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, msg, 0)
 	r.AddAttrs(slog.String(workerKey, "syslog"))
 	r.AddAttrs(attrs...)
-	_ = l.out.Handle(context.Background(), r) // a standard output that fails leaves nobody to tell
+	_ = l.out.Handle(context.Background(), r) // if standard output fails there is nowhere to log it
 }
 
-func (l *Log) tellLeftOut(what string) func(leftOut) {
+// logLeftOut returns a function that logs, as what, how many lines were left out.
+func (l *Log) logLeftOut(what string) func(leftOut) {
 	return func(o leftOut) {
 		if l.min.Level() > o.level {
 			return

@@ -44,7 +44,7 @@ func TestASampleIsWrittenAndTheRestIsTold(t *testing.T) {
 		if want, have := uint64(891+1), l.Stats().Sampled; have != want {
 			t.Errorf("want %d counted, have %d", want, have)
 		}
-		l.TellLeftOut()
+		l.ReportLeftOut()
 		if have := out.String(); !strings.HasSuffix(have, "LOG_SAMPLE line=request count=1\n") {
 			t.Error("want the rest told at the end")
 		}

@@ -105,7 +105,7 @@ func put(list []slog.Attr, a slog.Attr) []slog.Attr {
 	return append(list, a)
 }
 
-// isOurs tells whether every line has a field of that name, or may have.
+// isOurs returns whether every line has a field of that name, or may have.
 func isOurs(key string) bool {
 	switch key {
 	case slog.TimeKey, slog.LevelKey, slog.MessageKey, "app", "device", "version", "commit", "deployment", truncatedKey:

@@ -65,7 +65,7 @@ func (p *peer) dial(ctx context.Context) (net.Conn, framing, error) {
 	return ours, lines, nil
 }
 
-func (p *peer) tell(msg string, attrs ...slog.Attr) {
+func (p *peer) record(msg string, attrs ...slog.Attr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.notice = append(p.notice, msg[:len("syslog is ")+4]+fmt.Sprint(" ", attrs[len(attrs)-1]))
@@ -86,7 +86,7 @@ func (p *peer) noticed() string {
 func withPeer(t *testing.T, state string, test func(*testing.T, *peer, *sender)) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &peer{state: state}
-		s := newSender("peer", p.dial, p.tell)
+		s := newSender("peer", p.dial, p.record)
 		test(t, p, s)
 		p.set("refuses")
 	})
@@ -111,11 +111,11 @@ func TestCloseDeliversWhatIsQueued(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if p.received() != 1000 || s.sent.Load() != 1000 || s.dropped.Load() != 0 {
-			t.Errorf("received %d, sent %d, dropped %d", p.received(), s.sent.Load(), s.dropped.Load())
+		if p.received() != 1000 || s.sent() != 1000 || s.dropped() != 0 {
+			t.Errorf("received %d, sent %d, dropped %d", p.received(), s.sent(), s.dropped())
 		}
 		s.send([]byte("late"))
-		if s.dropped.Load() != 1 {
+		if s.dropped() != 1 {
 			t.Error("a message after the end is not counted")
 		}
 	})
@@ -133,7 +133,7 @@ func TestPeerThatComesLateGetsWhatTheQueueHolds(t *testing.T) {
 		if have, want := p.received(), queueSize; have != want {
 			t.Errorf("want %d received, have %d", want, have)
 		}
-		if have := s.dropped.Load(); have != 100 {
+		if have := s.dropped(); have != 100 {
 			t.Errorf("want 100 dropped, have %d", have)
 		}
 		if want := "syslog is down dropped=0, syslog is back dropped=100"; p.noticed() != want {
@@ -153,8 +153,8 @@ func TestPeerThatDiesAndComesBackLosesNothingThatWasQueued(t *testing.T) {
 		wait(10 * time.Second)
 		p.set("up")
 		wait(time.Minute)
-		if p.received() != 20 || s.sent.Load() != 20 {
-			t.Errorf("received %d, sent %d", p.received(), s.sent.Load())
+		if p.received() != 20 || s.sent() != 20 {
+			t.Errorf("received %d, sent %d", p.received(), s.sent())
 		}
 		if want := "syslog is down dropped=0, syslog is back dropped=0"; p.noticed() != want {
 			t.Errorf("have %s", p.noticed())
@@ -185,7 +185,7 @@ func TestDeafPeerIsGivenUpAndDropsAreCounted(t *testing.T) {
 		if err == nil || fault.Of(err) != fault.KindDependency || !strings.Contains(err.Error(), "records not delivered: no answer in time") {
 			t.Errorf("have %v", err)
 		}
-		if sent, dropped := s.sent.Load(), s.dropped.Load(); sent != 0 || dropped != 5000 {
+		if sent, dropped := s.sent(), s.dropped(); sent != 0 || dropped != 5000 {
 			t.Errorf("sent %d, dropped %d", sent, dropped)
 		}
 	})
@@ -201,8 +201,8 @@ func TestCloseGivesADeadPeerOneMoreChance(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "10 records not delivered: refused") || time.Since(start) != 0 {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
-		if p.dials != before+1 || s.dropped.Load() != 10 {
-			t.Errorf("%d dials, %d dropped", p.dials-before, s.dropped.Load())
+		if p.dials != before+1 || s.dropped() != 10 {
+			t.Errorf("%d dials, %d dropped", p.dials-before, s.dropped())
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// facility is user-level messages (RFC 5424, table 1), what syslog(3) takes for programs that say nothing else.
+// facility is user-level messages (RFC 5424, table 1), what syslog(3) uses for programs that choose none.
 const facility = 1
 
 // Limits of the header's fields, RFC 5424 section 6.

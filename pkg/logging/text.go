@@ -9,10 +9,12 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"example.com/base-app/pkg/text"
 )
 
-// text returns what a value says to people.
-func text(v slog.Value) string {
+// valueText returns a value as people read it.
+func valueText(v slog.Value) string {
 	if v.Kind() != slog.KindAny {
 		return v.String()
 	}
@@ -41,8 +43,8 @@ func marshalled(m encoding.TextMarshaler) (s string) {
 	return string(b)
 }
 
-// oneLine returns s with everything that a terminal or a reader of lines could act upon written as a Go escape.
-func oneLine(s string) string {
+// escaped returns s with everything that a terminal or a reader of lines could act upon written as a Go escape.
+func escaped(s string) string {
 	if !strings.ContainsFunc(s, isUnsafe) {
 		return s
 	}
@@ -65,7 +67,7 @@ func oneLine(s string) string {
 
 func isUnsafe(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
-// isPlain tells whether s reads as one word that needs no quotes.
+// isPlain returns whether s reads as one word that needs no quotes.
 func isPlain(s string) bool { return s != "" && !strings.ContainsFunc(s, isOdd) }
 
 func isOdd(r rune) bool {
@@ -86,26 +88,15 @@ func name(s string) string {
 			return r
 		}, s)
 	}
-	return clip(s, maxName)
+	return text.Clip(s, maxName)
 }
 
-// clip returns the first n bytes of s, less if that would cut a rune.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
-
-// cut is clip with a visible mark of how much is missing.
+// cut is text.Clip with a visible mark of how much is missing.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	c := clip(s, n)
+	c := text.Clip(s, n)
 	return c + "…[+" + strconv.Itoa(len(s)-len(c)) + " bytes]"
 }
 
@@ -119,9 +110,9 @@ func cutAll(attrs []slog.Attr, n int) []slog.Attr {
 		case slog.KindGroup:
 			v = slog.GroupValue(cutAll(v.Group(), n)...)
 		case slog.KindString, slog.KindAny:
-			v = slog.StringValue(cut(text(v), n))
+			v = slog.StringValue(cut(valueText(v), n))
 		}
-		list[i] = slog.Attr{Key: clip(a.Key, max(n, 64)), Value: v}
+		list[i] = slog.Attr{Key: text.Clip(a.Key, max(n, 64)), Value: v}
 	}
 	return list
 }

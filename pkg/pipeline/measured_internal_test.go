@@ -37,9 +37,13 @@ func BenchmarkPipelineMeasured(b *testing.B) {
 	const events = 5000
 	ok := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer ok.Close()
-	on, err := telemetry.New(telemetry.Options{App: "app", Device: "d", Version: "v", Prometheus: true, StatsD: "127.0.0.1:9",
-		Influx: telemetry.Influx{URL: ok.URL, Token: "t", Bucket: "b"},
-		OTel:   telemetry.OTel{Endpoint: ok.URL, TracesSampler: "parentbased_traceidratio", TracesSamplerArg: "0.01", MetricInterval: 1000}})
+	o := telemetry.Options{App: "app", Device: "d", Version: "v"}
+	o.Prometheus = true                                                                // part prometheus
+	o.StatsD = "127.0.0.1:9"                                                           // part statsd
+	o.Influx = telemetry.Influx{URL: ok.URL, Token: "t", Bucket: "b"}                  // part influx
+	o.OTel = telemetry.OTel{Endpoint: ok.URL, MetricInterval: 1000}                    // part otlp
+	o.OTel.TracesSampler, o.OTel.TracesSamplerArg = "parentbased_traceidratio", "0.01" // part otlp
+	on, err := telemetry.New(o)
 	if err != nil {
 		b.Fatal(err)
 	}

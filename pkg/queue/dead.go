@@ -34,12 +34,12 @@ const (
 // message is the dead letter as it is stored.
 func (d *DeadLetter) message(envelope []byte) *nats.Msg {
 	return &nats.Msg{Subject: subjectOf(streamDead, d.ID), Data: envelope, Header: nats.Header{
-		headerReason: {oneLine(d.Reason)}, headerSequence: {strconv.FormatUint(d.Sequence, 10)},
+		headerReason: {headerText(d.Reason)}, headerSequence: {strconv.FormatUint(d.Sequence, 10)},
 		headerDeliveries: {strconv.FormatUint(uint64(d.Deliveries), 10)}}}
 }
 
-// oneLine makes an error's text one that a header can carry.
-func oneLine(s string) string {
+// headerText makes an error's text one that a header can carry: short, and printable ASCII in one line.
+func headerText(s string) string {
 	text := []byte(s[:min(len(s), maxReason)])
 	for i, c := range text {
 		if c < ' ' || c > '~' {

@@ -218,7 +218,7 @@ func (q *Queue) postpone(s *settlement) {
 			"until then the events wait that should be among them", "id", s.delivery.event.ID)
 	}
 	s.kind, s.pause = settleRetry, deadPause
-	s.verdict = cmp.Or(oneLine(s.reason), "no reason was given")
+	s.verdict = cmp.Or(headerText(s.reason), "no reason was given")
 }
 
 // record is what is written of the end of a delivery.

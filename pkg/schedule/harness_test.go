@@ -1,7 +1,6 @@
 package schedule_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"example.com/base-app/internal/testlog"
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/schedule"
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 type rig struct {
 	*schedule.Scheduler
 	t       *testing.T
-	log     *lines
+	log     *testlog.Log
 	reports chan error
 	fails   chan error
 	stop    context.CancelFunc
@@ -41,8 +41,8 @@ type rig struct {
 // start runs the jobs until the test ends.
 func start(t *testing.T, o schedule.Options, jobs ...schedule.Job) *rig {
 	t.Helper()
-	r := &rig{t: t, log: &lines{}, reports: make(chan error, 100), fails: make(chan error, 100), ended: make(chan struct{})}
-	o.Log = slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	r := &rig{t: t, log: &testlog.Log{}, reports: make(chan error, 100), fails: make(chan error, 100), ended: make(chan struct{})}
+	o.Log = r.log.Logger(slog.LevelDebug)
 	o.Report = func(_ context.Context, err *fault.Error) { r.reports <- err }
 	o.Fail = func(err error) { r.fails <- err }
 	r.Scheduler = schedule.New(o)
@@ -98,26 +98,6 @@ func (r *rig) wantRuns(name string, want map[schedule.Outcome]uint64) {
 }
 
 func quick(context.Context, *slog.Logger) error { return nil }
-
-// lines is a log that is read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func (l *lines) count(part string) int { return strings.Count(l.String(), part) }
 
 // service is a healthchecks.io without a network, so that it lives in virtual time.
 type service struct {

@@ -10,21 +10,20 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/outbox"
+	"example.com/base-app/pkg/warnlimit"
 	"example.com/base-app/pkg/web"
 )
 
 const (
 	// maxPings is how many pings of a job may wait: those of two runs, and two more. Of more the oldest is dropped, since
-	// the newest says how things are.
+	// the newest shows how things are.
 	maxPings = 6
-	// tellPause is between two lines about the pings of the same job: the service may be away for days.
-	tellPause = time.Minute
-	// maxAnswer is how much of an answer is looked at: healthchecks.io says OK, and in a few words what is not.
+	// maxAnswer is how much of an answer is looked at: healthchecks.io answers OK, or a few words about what is not.
 	maxAnswer = 128
 )
 
@@ -48,11 +47,11 @@ type ping struct {
 	ctx  context.Context // the run's; its end doesn't matter
 	kind string          // what is put behind the address: /start, /fail, /log, an exit status, nothing for success
 	run  string          // its id, a UUID
-	said *tail           // what the run logged, for the body; nil: nothing
+	log  *tail           // what the run logged, for the body; nil: nothing
 }
 
-// kindOf is how a run that ended is told. One that was interrupted neither did well nor failed: the check hears why, and
-// its own grace decides.
+// kindOf is the kind of ping for a run that ended. One that was interrupted neither did well nor failed: its ping has why, and
+// the check's own grace decides.
 func kindOf(o Outcome, err error) string {
 	switch o {
 	case Done:
@@ -69,24 +68,13 @@ func kindOf(o Outcome, err error) string {
 	return "/fail"
 }
 
-// pinger sends the pings of one job, one after another, in a goroutine that lives while there are some. Its methods may
-// be called on nil, which pings nobody.
+// pinger sends the pings of one job, one after another. A nil pinger pings nobody.
 type pinger struct {
-	job     string
-	url     url.URL
-	client  *web.Client
-	log     *slog.Logger
-	life    context.Context // ends what is under way
-	end     context.CancelFunc
-	working sync.WaitGroup
-
-	mu     sync.Mutex
-	queue  []ping
-	busy   bool
-	closed bool
-	counts Pings
-	told   time.Time
-	untold int
+	job      string
+	url      url.URL
+	client   *web.Client
+	box      *outbox.Outbox[ping]
+	warnings warnlimit.Limiter
 }
 
 // pinger returns the one for j, nil if it pings nobody. The lock is held.
@@ -97,7 +85,8 @@ func (s *Scheduler) pinger(j Job) (*pinger, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" {
-		return nil, fault.Config("copy the ping URL of the check, such as https://hc-ping.com/ and a UUID", errors.New("its ping address is not an http:// or https:// URL")) // and never what it is
+		return nil, fault.Config("copy the ping URL of the check, such as https://hc-ping.com/ and a UUID",
+			errors.New("its ping address is not an http:// or https:// URL")) // and never what it is
 	}
 	if s.client == nil {
 		if s.o.Client == nil {
@@ -108,56 +97,45 @@ func (s *Scheduler) pinger(j Job) (*pinger, error) {
 		}
 	}
 	u.Path, u.RawPath = strings.TrimSuffix(u.Path, "/"), strings.TrimSuffix(u.RawPath, "/")
-	p := &pinger{job: j.Name, url: *u, client: s.client, log: s.o.Log, closed: s.closed}
-	p.life, p.end = context.WithCancel(context.Background())
-	return p, nil
+	return newPinger(j.Name, *u, s.client, s.o.Log), nil
 }
 
-// send puts a ping into the queue. It never blocks.
+func newPinger(job string, u url.URL, client *web.Client, log *slog.Logger) *pinger {
+	p := &pinger{job: job, url: u, client: client}
+	p.warnings.Warn = func(ctx context.Context, err error, more int) {
+		log.WarnContext(ctx, "the ping of a job did not arrive", "job", job, "error", errorText(err), "more", more)
+	}
+	p.warnings.Over = func(ctx context.Context, failures int) {
+		log.InfoContext(ctx, "the pings of a job arrive again", "job", job, "failures", failures)
+	}
+	p.box = outbox.New(outbox.Options[ping]{Name: "ping of job " + job, Items: maxPings, Deliver: p.deliver})
+	return p
+}
+
+// send queues a ping. It never blocks.
 func (p *pinger) send(one ping) {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		p.counts.Dropped++
-		return
-	}
-	p.queue = append(p.queue, one)
-	if len(p.queue) > maxPings {
-		p.queue = p.queue[1:]
-		p.counts.Dropped++
-	}
-	if !p.busy {
-		p.busy = true
-		p.working.Go(p.work)
+	if p != nil {
+		p.box.Start() // only now, since most schedulers of tests and commands never run a job
+		p.box.Post(one)
 	}
 }
 
-func (p *pinger) work() {
-	for one, ok := p.take(); ok; one, ok = p.take() {
-		p.note(one, fault.Recover("ping of job "+p.job, func() error { return p.try(one) }))
+// deliver sends a ping. The client has tried again as often as the policy says: a failure is final.
+func (p *pinger) deliver(ctx context.Context, batch []ping) error {
+	one := batch[0]
+	if err := fault.Recover("ping of job "+p.job, func() error { return p.try(ctx, one) }); err != nil {
+		p.warnings.Failed(one.ctx, err)
+		return outbox.Final(err)
 	}
+	p.warnings.Recovered(one.ctx)
+	return nil
 }
 
-func (p *pinger) take() (ping, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.queue) == 0 {
-		p.busy = false
-		return ping{}, false
-	}
-	one := p.queue[0]
-	p.queue = p.queue[1:]
-	return one, true
-}
-
-// try sends a ping, as often as the policy says. Its error never has the address.
-func (p *pinger) try(one ping) error {
+// try sends a ping, as often as the policy allows. Its error never has the address.
+func (p *pinger) try(life context.Context, one ping) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(one.ctx)) // the run's trace goes on
 	defer cancel()
-	defer context.AfterFunc(p.life, cancel)()
+	defer context.AfterFunc(life, cancel)()
 	u := p.url
 	u.Path += one.kind
 	if u.RawPath != "" {
@@ -166,12 +144,12 @@ func (p *pinger) try(one ping) error {
 	query := u.Query()
 	query.Set("rid", one.run)
 	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(one.said.text()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(one.log.text()))
 	if err != nil {
 		return errors.New("the request can't be made")
 	}
 	req.Header.Set("Content-Type", "text/plain; charset=utf-8")
-	req.Header.Set("Idempotency-Key", one.run+one.kind) // a check bears being told twice, so that it may be tried again
+	req.Header.Set("Idempotency-Key", one.run+one.kind) // a check bears the same ping twice, so that it may be tried again
 	answer, err := p.client.Do(req)
 	if err != nil {
 		return err
@@ -180,94 +158,52 @@ func (p *pinger) try(one ping) error {
 	if answer.StatusCode < 200 || answer.StatusCode > 299 {
 		return &web.StatusError{Status: answer.StatusCode}
 	}
-	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // the status has been read, and is what counts
-	for _, no := range []string{"not found", "rate limited"} {    // healthchecks.io answers these with 200
-		if strings.Contains(string(said), "("+no+")") {
+	words, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // the status has been read, and is what counts
+	for _, no := range []string{"not found", "rate limited"} {     // healthchecks.io answers these with 200
+		if strings.Contains(string(words), "("+no+")") {
 			return errors.New("the check answers: " + no)
 		}
 	}
 	return nil
 }
 
-// note counts what became of a ping, and tells once in tellPause that they fail.
-func (p *pinger) note(one ping, err error) {
-	p.mu.Lock()
-	if err == nil {
-		p.counts.Sent++
-		p.mu.Unlock()
-		return
-	}
-	p.counts.Failed++
-	now := time.Now()
-	if !p.told.IsZero() && now.Sub(p.told) < tellPause {
-		p.untold++
-		p.mu.Unlock()
-		return
-	}
-	more := p.untold
-	p.told, p.untold = now, 0
-	p.mu.Unlock()
-	p.log.WarnContext(one.ctx, "the ping of a job did not arrive", "job", p.job, "error", oneLine(err), "more", more)
-}
-
 func (p *pinger) stats() *Pings {
 	if p == nil {
 		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	counts := p.counts
-	return &counts
+	n := p.box.Stats()
+	return &Pings{Sent: n.Delivered, Failed: n.Refused, Dropped: n.Dropped}
 }
 
 // Close waits until the pings that wait are sent, or until ctx ends; what is left then is given up, and its number is
-// the error. It is called when Run has returned: no ping is taken any more.
+// the error. It is called when Run has returned: no ping is accepted any more.
 func (s *Scheduler) Close(ctx context.Context) error {
-	list := s.closePingers()
-	before := lost(list)
-	defer context.AfterFunc(ctx, func() {
-		for _, p := range list {
-			p.abandon()
-		}
-	})()
+	list := s.pingers()
+	before := unsent(list)
 	for _, p := range list {
-		p.working.Wait()
-		p.end()
+		_, _ = p.box.Close(ctx) // what it gives up is counted
 	}
-	if n := lost(list) - before; n > 0 {
+	if n := unsent(list) - before; n > 0 {
 		return fmt.Errorf("schedule: %d pings could not be sent", n)
 	}
 	return nil
 }
 
-func (s *Scheduler) closePingers() (list []*pinger) {
+func (s *Scheduler) pingers() (list []*pinger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closed = true
 	for _, j := range s.jobs {
-		if p := j.pings; p != nil {
-			p.mu.Lock()
-			p.closed = true
-			p.mu.Unlock()
-			list = append(list, p)
+		if j.pings != nil {
+			list = append(list, j.pings)
 		}
 	}
 	return list
 }
 
-func lost(list []*pinger) (n uint64) {
+func unsent(list []*pinger) (n uint64) {
 	for _, p := range list {
 		counts := p.stats()
 		n += counts.Failed + counts.Dropped
 	}
 	return n
-}
-
-// abandon gives up what waits and what is under way.
-func (p *pinger) abandon() {
-	p.mu.Lock()
-	p.counts.Dropped += uint64(len(p.queue))
-	p.queue = nil
-	p.mu.Unlock()
-	p.end()
 }

@@ -122,7 +122,7 @@ func TestAPingIsTriedAgainAndNeverHoldsUpTheJob(t *testing.T) {
 		if p := have.Pings; p.Sent != 0 || p.Failed < 5 || p.Dropped < 5 || p.Failed+p.Dropped > 120 || p.Failed+p.Dropped < 120-1-6 {
 			t.Errorf("want some given up, others dropped and all counted, have %+v", p)
 		}
-		if n := r.log.count(`msg="the ping of a job did not arrive"`); n < 5 || n > 10 {
+		if n := r.log.Count(`msg="the ping of a job did not arrive"`); n < 5 || n > 10 {
 			t.Errorf("want it told once a minute at most, have %d", n)
 		}
 	})
@@ -141,7 +141,7 @@ func TestAPanicInAPingIsAFailureOfThePing(t *testing.T) {
 		if p := r.status("report").Pings; p.Sent != 1 || p.Failed != 1 {
 			t.Errorf("want the other one sent, have %+v", p)
 		}
-		if r.log.count("panic: ping of job report: in the client") != 1 {
+		if r.log.Count("panic: ping of job report: in the client") != 1 {
 			t.Errorf("want it told, have\n%s", r.log)
 		}
 	})
@@ -168,7 +168,7 @@ func TestAnAnswerThatSaysNoIsAFailureOfThePing(t *testing.T) {
 			if c.says == "" {
 				want = schedule.Pings{Sent: 2}
 			}
-			if *p != want || len(s.all()) != 2 || c.says != "" && r.log.count(c.says) != 1 {
+			if *p != want || len(s.all()) != 2 || c.says != "" && r.log.Count(c.says) != 1 {
 				t.Errorf("%s: want %+v and %q once, have %+v\n%s", what, want, c.says, p, r.log)
 			}
 		})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +13,7 @@ import (
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/logging"
 	"example.com/base-app/pkg/stack"
+	"example.com/base-app/pkg/text"
 	"example.com/base-app/pkg/worker"
 )
 
@@ -23,9 +23,9 @@ type run struct {
 	id     string
 	began  time.Time
 	ctx    context.Context // the job's own
-	late   error           // its cause when the timeout is over
+	late   error           // the cause of ctx when the timeout is over
 	log    *slog.Logger
-	said   *tail // what it logged; nil without pings
+	lines  *tail // what it logged; nil without pings
 	traced func(Outcome, error)
 }
 
@@ -68,7 +68,7 @@ func (s *Scheduler) perform(ctx context.Context, j *job, delay time.Duration) {
 	r.log.WarnContext(r.ctx, "a job that hung has come back", "took", r.took())
 }
 
-// sleep waits for d and tells whether ctx let it.
+// sleep waits for d, and returns false if ctx ended before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -90,8 +90,8 @@ func (s *Scheduler) begin(ctx context.Context, j *job) (*run, context.CancelFunc
 	r.ctx = ctx
 	r.log = s.o.Log.With("worker", name, "job", j.Name, "run_id", r.id)
 	if j.pings != nil {
-		r.said = &tail{}
-		r.log = slog.New(slog.NewMultiHandler(r.log.Handler(), r.said.handler()))
+		r.lines = &tail{}
+		r.log = slog.New(slog.NewMultiHandler(r.log.Handler(), r.lines.handler()))
 	}
 	s.mu.Lock()
 	j.state, j.began = Running, r.began.Round(0).UTC()
@@ -114,11 +114,11 @@ func (s *Scheduler) finish(ctx context.Context, r *run, err error) {
 	default:
 		err = r.explain(err)
 	}
-	s.tell(ctx, r, o, err) // before the next run can begin
+	s.report(ctx, r, o, err) // before the next run can begin
 	s.record(r, o, err, Waiting)
 }
 
-// giveUp ends a run that doesn't come back, as far as others are concerned. Go can't end its goroutine.
+// giveUp reports a run that doesn't come back. Its goroutine goes on: Go can't end it.
 func (s *Scheduler) giveUp(ctx context.Context, r *run) {
 	where := "its stack could not be found"
 	if mine := stack.Of(Label(r.Name), stack.All()); len(mine) > 0 {
@@ -127,7 +127,7 @@ func (s *Scheduler) giveUp(ctx context.Context, r *run) {
 	err := &fault.Error{Kind: fault.KindStuck, Op: "job", Subject: r.Name, Stack: []byte(where),
 		Err: fmt.Errorf("it hangs: %w, and %v later it has not come back; its next runs are skipped until it has", r.late, patience)}
 	s.record(r, TimedOut, err, Hung)
-	s.tell(ctx, r, TimedOut, err)
+	s.report(ctx, r, TimedOut, err)
 }
 
 // afterTimeout returns what a job returned when its timeout was over, with that as the reason.
@@ -141,7 +141,7 @@ func (r *run) afterTimeout(err error) error {
 	return fmt.Errorf("%w: %w", r.late, err)
 }
 
-// explain makes what a job returned the error that people read. It never says that somebody asked the process to stop.
+// explain returns a job's error as people read it, and never with the kind of a stop that was asked for.
 func (r *run) explain(err error) error {
 	switch fault.Of(err) {
 	case fault.KindUnhandled, fault.KindStopped:
@@ -150,8 +150,8 @@ func (r *run) explain(err error) error {
 	return err
 }
 
-// tell tells everybody how a run ended.
-func (s *Scheduler) tell(ctx context.Context, r *run, o Outcome, err error) {
+// report logs how a run ended, guards against its error, ends its trace and pings its check.
+func (s *Scheduler) report(ctx context.Context, r *run, o Outcome, err error) {
 	guard := fault.Guard{Log: r.log, Closing: func() bool { return ctx.Err() != nil }, Report: s.o.Report}
 	if r.Fatal {
 		guard.End = s.o.Fail
@@ -165,7 +165,7 @@ func (s *Scheduler) tell(ctx context.Context, r *run, o Outcome, err error) {
 		guard.Handle(r.ctx, Label(r.Name), err)
 	}
 	r.traced(o, err)
-	r.pings.send(ping{ctx: r.ctx, kind: kindOf(o, err), run: r.id, said: r.said})
+	r.pings.send(ping{ctx: r.ctx, kind: kindOf(o, err), run: r.id, log: r.lines})
 }
 
 func (s *Scheduler) record(r *run, o Outcome, err error, next State) {
@@ -178,14 +178,12 @@ func (s *Scheduler) record(r *run, o Outcome, err error, next State) {
 	case o == Done:
 		j.success = j.ended
 	case err != nil:
-		j.failure = oneLine(err)
+		j.failure = errorText(err)
 	}
 }
 
-// oneLine is an error's text for people whom it can't be kept from.
-func oneLine(err error) string {
-	return strings.Join(strings.Fields(dependency.Scrub(err.Error())), " ")
-}
+// errorText is an error in one line and without secrets: it leaves the process.
+func errorText(err error) string { return text.OneLine(dependency.Scrub(err.Error())) }
 
 func (s *Scheduler) enter(j *job, state State) {
 	s.mu.Lock()

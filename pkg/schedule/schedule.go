@@ -1,4 +1,4 @@
-// Package schedule does jobs of the app at their times: every night, each ten minutes.
+// Package schedule runs the app's jobs at their times: every night, each ten minutes.
 //
 //	            its time             the jitter is over                  returned
 //	waiting ──────────────► delayed ────────────────────► running ──────────────────────► waiting
@@ -6,21 +6,20 @@
 //	   └──────────── came back at last ────────── hung ◄─────┘ a second after its timeout
 //
 // A job never runs twice at once: when its time comes while it is delayed, running or hung, that run is skipped and
-// counted. Times are UTC, so that no change of clocks leaves a run out or does it twice. What was missed while the
-// process was down is not made up; after a pause of the whole machine one run is.
+// counted. Times are UTC, so that no change of clocks leaves a run out or does it twice. Runs that were missed while the
+// process was down are not made up for. After a pause of the whole machine one run is.
 //
-// A run has a timeout, which it is told by its context; it has the guard, so that an error or a panic is logged and
-// reported and, unless the job is Fatal, nothing else happens; and it can tell a check at healthchecks.io how it went,
-// without ever waiting for that.
+// A run has a timeout: the deadline of its context. It has the guard, so that an error or a panic is logged and reported
+// and, unless the job is Fatal, nothing else happens. It can ping a check at healthchecks.io with how it went, without ever
+// waiting for that.
 //
-// One worker, Run, starts the runs in goroutines of their own. They are no workers for the nanny, for which a worker
-// without progress is a reason to end the process: what a job may take is its timeout, and a job that hangs beyond it
-// costs the process nothing but its runs. It is told once at ERROR, by name and with its stack. At the shutdown the
-// contexts of all runs end, and Run returns when they have: so the shutdown waits for them, and its dump names what it
-// waits for, since the goroutines of a job carry its name.
+// One worker, Run, starts each run in a goroutine of its own. The nanny does not watch these: a job may take as long as its
+// timeout allows, and a job that hangs beyond it loses its next runs, while the process goes on. A hang is logged once at ERROR,
+// with the job's name and stack. At the shutdown the contexts of all runs end, and Run returns when the runs have. So the
+// shutdown waits for them, and its dump names them, since the goroutines of a job carry its name.
 //
 // The parser of specs, and the search for the next time, are robfig/cron's. Its runner is not used: it gives jobs no
-// context that could tell them of a timeout or the shutdown, and doesn't notice that the clock was set.
+// context that ends with a timeout or the shutdown, and doesn't notice that the clock was set.
 package schedule
 
 import (
@@ -43,27 +42,26 @@ import (
 
 const (
 	// DefaultTimeout is for jobs that have none of their own: longer than any sound job, and short enough that a daily
-	// one that hangs is told long before its next run.
+	// one that hangs is logged long before its next run.
 	DefaultTimeout = time.Hour
 	// patience is how long a job may take to come back when its timeout is over: as long as an event's handler may.
 	patience = time.Second
-	// MaxJobs bounds a Scheduler. An app has a handful; whoever adds one for each customer is told so.
+	// MaxJobs bounds a Scheduler. An app has a handful; one for each customer is a mistake.
 	MaxJobs = 64
 	// maxName bounds a name, which stands in each metric and log line of its job.
 	maxName = 64
-	// lookEvery is how long the clock on the wall is left unwatched: timers don't know that it was set, or that the
-	// machine slept.
+	// lookEvery is how often the clock on the wall is read: timers don't notice that it was set, or that the machine slept.
 	lookEvery = time.Minute
 )
 
-// Job is something to do again and again.
+// Job is something that the app does at given times.
 type Job struct {
 	Name string // 1 to 64 lower-case letters, digits, '.', '_' and '-'; stands in logs and metrics
 	// Spec says when, in UTC: minute, hour, day of the month, month, weekday ("30 2 * * 1-5" is 02:30 from Monday to
 	// Friday), or @hourly, @daily, @weekly, @monthly, @yearly, or an interval of a second at least ("@every 10m"), which
 	// counts from the start of the process.
 	Spec string
-	// Do does it. It returns soon after ctx has ended, by the timeout or the shutdown. What it says through log also
+	// Do does it. It returns soon after ctx has ended, by the timeout or the shutdown. What it logs through log also
 	// stands in the ping; ctx names the run in the lines of all that is called with it.
 	Do func(ctx context.Context, log *slog.Logger) error
 
@@ -74,18 +72,18 @@ type Job struct {
 	Jitter time.Duration
 	// Fatal ends the process when a run fails, panics or hangs, with that as the cause.
 	Fatal bool
-	// Ping is the address of a check at healthchecks.io, or of what speaks its protocol; empty: none. It is told /start,
+	// Ping is the address of a check at healthchecks.io, or of what speaks its protocol; empty: none. It gets /start,
 	// success, and /fail or the exit status, with the run's id and what it logged. It is a secret.
 	Ping config.Secret
 }
 
-// Options are a Scheduler's. The zero value works, but then nobody hears of anything.
+// Options are a Scheduler's. The zero value works: it logs, and reports to nobody.
 type Options struct {
 	Log    *slog.Logger                        // nil: slog.Default()
-	Report func(context.Context, *fault.Error) // told of each error of a run whose kind wants it; must not block. Nil: nobody
-	Fail   func(error)                         // told of the end of a run of a Fatal job; must not block. Nil: nobody
-	// Trace is told of each run that begins, and returns the job's context; what it returns beside it is called once, with
-	// how the run ended. Nil: nobody.
+	Report func(context.Context, *fault.Error) // called with each error of a run whose kind is reported; must not block. Nil: not called
+	Fail   func(error)                         // called with the error of a run of a Fatal job; must not block. Nil: not called
+	// Trace is called with each run that begins, and returns the job's context; what it returns beside it is called once, with
+	// how the run ended. Nil: not called.
 	Trace func(ctx context.Context, job, run string) (context.Context, func(Outcome, error))
 	// Client makes the client of the pings, once, when the first job with a Ping is added; its policy should be
 	// PingPolicy. Nil: such a job is an error.
@@ -102,7 +100,6 @@ type Scheduler struct {
 	jobs   []*job
 	seen   time.Time   // the last look at the clock
 	client *web.Client // nil until a job has a Ping
-	closed bool        // no ping is taken any more
 }
 
 // job is a Job with its history, which is the Scheduler's lock's.
@@ -134,7 +131,7 @@ func New(o Options) *Scheduler {
 	return &Scheduler{o: o, added: make(chan struct{}, 1)}
 }
 
-// Add adds a job, at any time. An error of fault.KindConfig says that Spec or Ping, which may come from settings, is
+// Add adds a job, at any time. An error of fault.KindConfig means that Spec or Ping, which may come from settings, is
 // wrong; the others are mistakes in the program: a bad name or one that is taken, no Do, negative times, too many jobs.
 func (s *Scheduler) Add(j Job) error {
 	if err := s.add(j); err != nil {
@@ -142,7 +139,7 @@ func (s *Scheduler) Add(j Job) error {
 	}
 	select {
 	case s.added <- struct{}{}:
-	default: // it will look anyway
+	default: // Run will look anyway
 	}
 	return nil
 }
@@ -236,11 +233,11 @@ func (s *Scheduler) startDue(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	due, skipped := s.takeDue(wall())
+	due, skipped := s.due(wall())
 	for _, j := range skipped {
 		level := slog.LevelWarn
 		if j.State == Hung {
-			level = slog.LevelDebug // it was told
+			level = slog.LevelDebug // the hang was logged
 		}
 		s.o.Log.Log(ctx, level, "job skipped, its last run has not ended", "job", j.Name, "state", string(j.State), "since", j.Began)
 	}
@@ -255,7 +252,7 @@ type due struct {
 	delay time.Duration
 }
 
-func (s *Scheduler) takeDue(now time.Time) (list []due, skipped []Status) {
+func (s *Scheduler) due(now time.Time) (list []due, skipped []Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// A machine that started with a clock that is years ahead must not wait for years. A clock that is set back by less

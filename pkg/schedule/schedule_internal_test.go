@@ -31,7 +31,7 @@ func TestAClockThatJumpsLeavesOneRunAndNoLongWait(t *testing.T) {
 		j := s.jobs[0]
 		j.next = noon.Add(time.Hour)
 		for i, at := range c.looks {
-			begun, _ := s.takeDue(noon.Add(at))
+			begun, _ := s.due(noon.Add(at))
 			s.enter(j, Waiting)
 			if len(begun) != c.runs[i] {
 				t.Errorf("%s: look %d: want %d runs, have %d", what, i, c.runs[i], len(begun))

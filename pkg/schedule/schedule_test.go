@@ -59,7 +59,7 @@ func TestAJobNeverRunsTwiceAtOnceAndWhatIsSkippedIsCounted(t *testing.T) {
 		}})
 		r.after(7*time.Hour - time.Minute) // begins at 1 and 4, skips 2, 3, 5, 6
 		r.wantRuns("long", map[schedule.Outcome]uint64{schedule.Done: 2, schedule.Skipped: 4})
-		if most != 1 || r.log.count(`level=WARN msg="job skipped, its last run has not ended" job=long state=running`) != 4 {
+		if most != 1 || r.log.Count(`level=WARN msg="job skipped, its last run has not ended" job=long state=running`) != 4 {
 			t.Errorf("want one at a time and each skipped run told, have %d\n%s", most, r.log)
 		}
 	})
@@ -86,7 +86,7 @@ func TestAJobThatFailsIsToldAndRunsAgain(t *testing.T) {
 			if s := r.status("x"); s.Error != c.says || s.Outcome != schedule.Failed || !s.LastSuccess.IsZero() {
 				t.Errorf("%s: want %q, have %+v", what, c.says, s)
 			}
-			if len(r.reports) != c.reports || len(r.fails) != 0 || r.log.count("level="+c.level+" msg=failed worker=job-x job=x") != 2 {
+			if len(r.reports) != c.reports || len(r.fails) != 0 || r.log.Count("level="+c.level+" msg=failed worker=job-x job=x") != 2 {
 				t.Errorf("%s: want it told at %s and reported %d times, have %d and\n%s", what, c.level, c.reports, len(r.reports), r.log)
 			}
 		})
@@ -150,7 +150,7 @@ func TestAJobThatHangsIsToldOnceAndItsRunsAreSkippedUntilItIsBack(t *testing.T) 
 		if s := r.status("deaf"); s.State != schedule.Hung || !strings.Contains(s.Error, "job: deaf: it hangs: its timeout of 1m0s is over") {
 			t.Errorf("have %+v", s)
 		}
-		if len(r.reports) != 1 || len(r.fails) != 0 || r.log.count("level=ERROR") != 1 || r.log.count("level=WARN") != 0 || r.log.count("schedule_test.hangHere") == 0 {
+		if len(r.reports) != 1 || len(r.fails) != 0 || r.log.Count("level=ERROR") != 1 || r.log.Count("level=WARN") != 0 || r.log.Count("schedule_test.hangHere") == 0 {
 			t.Errorf("want it told once, with its stack, and no end of the process, have %d reports, %d ends and\n%s", len(r.reports), len(r.fails), r.log)
 		}
 		if err := <-r.reports; fault.Of(err) != fault.KindStuck {
@@ -158,7 +158,7 @@ func TestAJobThatHangsIsToldOnceAndItsRunsAreSkippedUntilItIsBack(t *testing.T) 
 		}
 		close(release)
 		synctest.Wait()
-		if s := r.status("deaf"); s.State != schedule.Waiting || r.log.count(`level=WARN msg="a job that hung has come back"`) != 1 {
+		if s := r.status("deaf"); s.State != schedule.Waiting || r.log.Count(`level=WARN msg="a job that hung has come back"`) != 1 {
 			t.Errorf("want it back, have %+v\n%s", s, r.log)
 		}
 		r.after(time.Hour)
@@ -205,7 +205,7 @@ func TestTheShutdownEndsRunsAndWaitsForThem(t *testing.T) {
 		}
 		r.wantRuns("slow", map[schedule.Outcome]uint64{schedule.Interrupted: 1})
 		r.wantRuns("late", map[schedule.Outcome]uint64{})
-		if len(r.reports) > 0 || r.log.count("level=ERROR")+r.log.count("level=WARN") > 0 || r.log.count(`level=INFO msg="job interrupted by the shutdown" worker=job-slow`) != 1 {
+		if len(r.reports) > 0 || r.log.Count("level=ERROR")+r.log.Count("level=WARN") > 0 || r.log.Count(`level=INFO msg="job interrupted by the shutdown" worker=job-slow`) != 1 {
 			t.Errorf("want no noise, have\n%s", r.log)
 		}
 		r.after(24 * time.Hour)
@@ -303,7 +303,7 @@ func TestARunIsTracedAndNamedInItsContext(t *testing.T) {
 		if !slices.Equal(told, want) {
 			t.Errorf("want %q, have %q", want, told)
 		}
-		if len(ids) != 2 || ids[0] == ids[1] || r.log.count("msg=hello worker=job-x job=x run_id="+ids[0]) != 1 {
+		if len(ids) != 2 || ids[0] == ids[1] || r.log.Count("msg=hello worker=job-x job=x run_id="+ids[0]) != 1 {
 			t.Errorf("want an id for each run, and in its lines, have %q\n%s", ids, r.log)
 		}
 	})

@@ -11,8 +11,9 @@ import (
 	"example.com/base-app/pkg/fault"
 )
 
-// specHint says how to write a spec.
-const specHint = "write minute, hour, day of the month, month and weekday, such as 30 2 * * 1-5, or @hourly, @daily, @weekly, @monthly, @yearly, or @every 10m; times are UTC"
+// specHint is how to write a spec.
+const specHint = "write minute, hour, day of the month, month and weekday, such as 30 2 * * 1-5, or " +
+	"@hourly, @daily, @weekly, @monthly, @yearly, or @every 10m; times are UTC"
 
 // every begins the specs of intervals.
 const every = "@every "

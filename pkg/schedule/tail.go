@@ -8,7 +8,7 @@ import (
 	"example.com/base-app/pkg/dependency"
 )
 
-// maxBody is how many bytes of what a run said its ping has: as much as healthchecks.io keeps in all its versions.
+// maxBody is how many bytes of a run's log its ping has: as much as healthchecks.io keeps in all its versions.
 const maxBody = 10_000
 
 // cutMark begins a body that lacks the first lines.
@@ -38,8 +38,8 @@ func (t *tail) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// text returns the last lines, without secrets. It takes milliseconds, and is not for the job to wait for. Of nil it is
-// empty.
+// text returns the last lines, without secrets. It takes milliseconds, so that no job should wait for
+// it. A nil tail has no text.
 func (t *tail) text() string {
 	if t == nil {
 		return ""

@@ -6,27 +6,29 @@ import (
 	"strings"
 	"time"
 
-	"example.com/base-app/pkg/dependency"
-	"example.com/base-app/pkg/event"
-	"example.com/base-app/pkg/fault"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"example.com/base-app/pkg/dependency"
+	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/text"
 )
 
 // One event's trace, across processes and however often it comes again; each span is the parent of the next:
 //
 //	POST /events ─► publish ─► deliver ─► send app-relay ─► send app-worker ─► handle
 //
-// The envelope carries the way from one to the next. A batch is one publish of one trace; to each other trace that an event
-// of it came from, the publish has a link.
+// The envelope carries the trace from one to the next. A batch is one publish span of one trace, with a link to each other trace
+// that its events came from.
 
 const (
 	// maxLinks is OpenTelemetry's own limit: https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits.
 	maxLinks = 128
-	// maxStatus bounds a span's error, in bytes: enough for a chain of causes; whole answers of others are in some.
+	// maxStatus bounds a span's error, in bytes: enough for a chain of causes. Some errors quote a whole answer.
 	maxStatus = 1 << 10
 )
 
@@ -49,11 +51,11 @@ var outcomes = func() map[Outcome][]metric.RecordOption {
 	return all
 }()
 
-// Nothing is what End functions are while there is nothing to end.
+// nothing is the no-op that is returned when telemetry is off.
 func nothing(error) {}
 
-// Publish begins the publication of events in ctx. What it returns are the events to publish, which carry the trace on;
-// end is called once, with the id of what was published, if it was one event, and the publication's error.
+// Publish begins the publication of events in ctx. It returns the events to publish, which carry the trace on. The caller calls
+// end once, with the publication's error and, if it was one event, with its id.
 func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []event.Event, end func(id string, err error)) {
 	if t == nil {
 		return events, func(string, error) {}
@@ -86,7 +88,7 @@ func (t *Telemetry) Publish(ctx context.Context, events []event.Event) (_ []even
 	}
 }
 
-// Deliver notes that e came from the queue, as a moment of its trace.
+// Deliver adds to the trace of e that it came from the queue.
 func (t *Telemetry) Deliver(ctx context.Context, e *event.Event) {
 	if !t.follows(e) {
 		return
@@ -99,15 +101,16 @@ func (t *Telemetry) Deliver(ctx context.Context, e *event.Event) {
 	span.End()
 }
 
-// Send begins the hop of e to a ZeroMQ endpoint, if its trace is followed. Then e, which carries it on, must be encoded
-// anew; how long the socket took is the span's time. Call end with the error of the socket's Send, once.
+// Send begins the hop of e to a ZeroMQ endpoint. If it returns true, e carries the new span and must be encoded anew. The caller
+// calls end once, with the error of the socket's Send: the span's time is what the socket took.
 func (t *Telemetry) Send(ctx context.Context, e *event.Event, endpoint string) (changed bool, end func(error)) {
 	if !t.follows(e) {
 		return false, nothing
 	}
-	_, span := t.tracer.Start(extract(ctx, e), "send "+strings.TrimPrefix(endpoint, "inproc://"), trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
-		attribute.String("messaging.system", "zeromq"), attribute.String("messaging.destination.name", endpoint),
-		attribute.String("messaging.message.id", e.ID)))
+	_, span := t.tracer.Start(extract(ctx, e), "send "+strings.TrimPrefix(endpoint, "inproc://"),
+		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+			attribute.String("messaging.system", "zeromq"), attribute.String("messaging.destination.name", endpoint),
+			attribute.String("messaging.message.id", e.ID)))
 	e.TraceParent = traceParent(span.SpanContext())
 	return true, func(err error) { endSpan(span, err) }
 }
@@ -144,26 +147,28 @@ func (t *Telemetry) Handle(ctx context.Context, e *event.Event) (_ context.Conte
 	}
 }
 
-// Exception counts an error that nobody handled: where it came up (web, worker, handler) and of which kind it is.
+// Exception counts an error that was not handled: where it came up (web, worker, handler) and of which kind it is.
 func (t *Telemetry) Exception(ctx context.Context, where string, err error) {
 	if t != nil {
-		t.exceptions.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("where", where), attribute.String("kind", fault.Of(err).String()))))
+		kind := fault.Of(err).String()
+		t.exceptions.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("where", where), attribute.String("kind", kind))))
 	}
 }
 
 // Strike counts what an order of pkg/chaos did at a fault point. The first 64 points have a label of their own.
 func (t *Telemetry) Strike(point, kind string) {
 	if t != nil {
-		t.strikes.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("point", t.struck.take(point)), attribute.String("kind", kind))))
+		set := attribute.NewSet(attribute.String("point", t.struck.admit(point)), attribute.String("kind", kind))
+		t.strikes.Add(context.Background(), 1, metric.WithAttributeSet(set))
 	}
 }
 
-// follows tells whether more spans shall be made for e: its trace was chosen when it was published.
+// follows returns whether more spans shall be made for e: its trace was chosen when it was published.
 func (t *Telemetry) follows(e *event.Event) bool {
 	return t != nil && t.tracer != nil && event.ValidTraceParent(e.TraceParent) && sampled(e.TraceParent)
 }
 
-// sampled reads the flags of a traceparent, its last two hexadecimal digits: the last bit says that the trace was chosen.
+// sampled reads the flags of a traceparent, its last two hexadecimal digits: the last bit is set if the trace was chosen.
 func sampled(traceParent string) bool {
 	return strings.IndexByte("13579bdf", traceParent[len(traceParent)-1]) >= 0
 }
@@ -182,7 +187,7 @@ func (c envelope) Get(key string) string {
 	return ""
 }
 
-// Set does nothing: what is carried on is a span's context alone.
+// Set does nothing: only a span's context is carried on, by traceParent.
 func (c envelope) Set(string, string) {}
 
 // Keys names what there may be.
@@ -200,7 +205,7 @@ func traceParent(c trace.SpanContext) string {
 	return "00-" + c.TraceID().String() + "-" + c.SpanID().String() + "-" + c.TraceFlags().String()
 }
 
-// link leads from span to each other trace that the events came from, the first 128 of them.
+// link adds to span a link to each other trace that the events came from, the first 128 of them.
 func link(span trace.Span, events []event.Event) {
 	ours := span.SpanContext().TraceID()
 	seen := map[string]bool{}
@@ -226,7 +231,7 @@ func endSpan(span trace.Span, err error) {
 	}
 	if err != nil && span.IsRecording() {
 		span.SetAttributes(attribute.String("error.type", fault.Of(err).String()))
-		span.SetStatus(codes.Error, clip(dependency.Scrub(err.Error()), maxStatus))
+		span.SetStatus(codes.Error, text.Ellipsis(dependency.Scrub(err.Error()), maxStatus))
 	}
 	span.End()
 }

@@ -10,13 +10,14 @@ import (
 	"sync"
 	"time"
 
-	"example.com/base-app/pkg/logging"
-	"example.com/base-app/pkg/web"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"example.com/base-app/pkg/logging"
+	"example.com/base-app/pkg/web"
 )
 
 // OpenTelemetry's own instrumentation of HTTP (otelhttp) is not used: its metrics have the Host header, which is the
@@ -25,20 +26,21 @@ import (
 
 var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
 
-// answered is what the labels of one kind of answer depend on.
+// answered has all that the labels of an answer are made from.
 type answered struct {
 	method, route, protocol string
 	status                  int
 	tls                     bool
 }
 
-// answerLabels are the labels of one kind of answer, made once.
+// answerLabels are the labels of all answers that are alike, made once.
 type answerLabels struct {
 	duration, latency []metric.RecordOption
 	count             []metric.AddOption
 }
 
-// serverLabels keeps them. Its size is bounded by the routes of the mux, the methods and protocols of HTTP, and the status codes.
+// serverLabels keeps the labels that were made. Its size is bounded by the routes of the mux, the methods and protocols of HTTP,
+// and the status codes.
 type serverLabels struct {
 	mu     sync.RWMutex
 	known  map[answered]*answerLabels
@@ -131,7 +133,7 @@ func endServer(span trace.Span, method string, a web.Answer) {
 	span.End()
 }
 
-// errorType is what the server did wrong, empty if nothing: the status, or that the answer was cut.
+// errorType names the server's fault, empty if there is none: the status, or that the answer was cut.
 func errorType(status int) string {
 	switch {
 	case status == 0:
@@ -146,7 +148,8 @@ func (s *serverLabels) begun(b beginning) []metric.AddOption {
 	if found, ok := s.active.Load(b); ok {
 		return found.([]metric.AddOption)
 	}
-	fresh := []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("http.request.method", b.method), attribute.String("url.scheme", scheme(b.tls))))}
+	fresh := []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("http.request.method", b.method), attribute.String("url.scheme", scheme(b.tls))))}
 	s.active.Store(b, fresh)
 	return fresh
 }
@@ -201,7 +204,7 @@ func knownMethod(m string) string {
 	return other
 }
 
-// spanMethod is how a span's name says the method.
+// spanMethod is the method as a span's name has it.
 func spanMethod(m string) string {
 	if m == other {
 		return "HTTP"
@@ -226,7 +229,7 @@ func scheme(tls bool) string {
 	return "http"
 }
 
-// clientLabels bounds what the URLs of calls bring.
+// clientLabels bounds the hosts that become labels.
 type clientLabels struct{ hosts few }
 
 // Client is put around the transport of calls to the dependency called name: it measures each try, and sends the trace
@@ -235,7 +238,8 @@ func (t *Telemetry) Client(name string) func(http.RoundTripper) http.RoundTrippe
 	if t == nil {
 		return nil
 	}
-	latency := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("origin", t.app), attribute.String("destination", name)))}
+	latency := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("origin", t.app), attribute.String("destination", name)))}
 	return func(next http.RoundTripper) http.RoundTripper { return tripper{t, next, latency} }
 }
 
@@ -249,7 +253,8 @@ type tripper struct {
 func (c tripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	began, ctx, method := time.Now(), r.Context(), knownMethod(r.Method)
 	host, port := c.t.client.split(r.URL)
-	list := []attribute.KeyValue{attribute.String("http.request.method", method), attribute.String("server.address", host), attribute.Int("server.port", port)}
+	list := []attribute.KeyValue{attribute.String("http.request.method", method),
+		attribute.String("server.address", host), attribute.Int("server.port", port)}
 	var span trace.Span
 	if c.t.tracer != nil {
 		ctx, span = c.t.tracer.Start(ctx, spanMethod(method), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(list...))
@@ -268,7 +273,8 @@ func (c tripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	case err != nil:
 		result = append(result, attribute.String("error.type", "failed"))
 	case answer.StatusCode >= 400:
-		result = append(result, attribute.Int("http.response.status_code", answer.StatusCode), attribute.String("error.type", strconv.Itoa(answer.StatusCode)))
+		result = append(result, attribute.Int("http.response.status_code", answer.StatusCode),
+			attribute.String("error.type", strconv.Itoa(answer.StatusCode)))
 	default:
 		result = append(result, attribute.Int("http.response.status_code", answer.StatusCode))
 	}
@@ -293,7 +299,7 @@ func (c *clientLabels) split(u *url.URL) (host string, port int) {
 			port = 443
 		}
 	}
-	if c.hosts.take(u.Host) == other {
+	if c.hosts.admit(u.Host) == other {
 		return other, 0
 	}
 	return u.Hostname(), port

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/base-app/internal/testlog"
 )
 
 // A real InfluxDB takes what we write, and gives it back. Debian's is version 1.6, which has the line protocol and not yet the
@@ -66,7 +68,7 @@ func startInfluxDB(t *testing.T, program string) influxDB1 {
 	cmd.Env = []string{"HOME=" + dir, "INFLUXDB_META_DIR=" + filepath.Join(dir, "meta"), "INFLUXDB_DATA_DIR=" + filepath.Join(dir, "data"), "INFLUXDB_DATA_WAL_DIR=" + filepath.Join(dir, "wal"),
 		"INFLUXDB_HTTP_BIND_ADDRESS=" + db.addr, "INFLUXDB_BIND_ADDRESS=" + free(t), "INFLUXDB_REPORTING_DISABLED=true", "INFLUXDB_MONITOR_STORE_ENABLED=false", "INFLUXDB_HTTP_AUTH_ENABLED=true"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	said := &lines{}
+	said := &testlog.Log{}
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"sync"
 
-	"example.com/base-app/pkg/fault"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"example.com/base-app/pkg/fault"
 )
 
-// instruments are those that are written to; the others are asked for by a source.
+// instruments are the ones that our code writes to. The others are read from a source (Observe).
 type instruments struct {
 	serverDuration, requestLatency metric.Float64Histogram
 	clientDuration, clientLatency  metric.Float64Histogram
@@ -23,13 +24,13 @@ type instruments struct {
 	observed                       map[string]observed
 }
 
-// observed is an instrument that asks, and the labels of its values.
+// observed is an instrument that is read from a source, and the labels of its values.
 type observed struct {
 	instrument metric.Float64Observable
 	labels     []attribute.Key
 }
 
-// makeInstruments makes them from the table.
+// makeInstruments makes all instruments from the table.
 func (t *Telemetry) makeInstruments() (err error) {
 	t.observed = map[string]observed{}
 	written := map[string]any{
@@ -61,8 +62,8 @@ func (t *Telemetry) makeInstruments() (err error) {
 	return nil
 }
 
-// Put tells the value of a metric of the table that is not written to otherwise, with the values of its labels in the
-// table's order. One that the table lacks is a mistake in the program, which is left out and told in the log.
+// Put sets the value of a metric of the table that is not written to otherwise, with the values of its labels in the
+// table's order. One that the table lacks is a mistake in the program: it is left out and logged.
 type Put func(name string, value float64, labels ...string)
 
 // Observe has read asked whenever metrics are sent or scraped. It should end with its context, at once or in a second,
@@ -99,7 +100,7 @@ func (t *Telemetry) Observe(read func(context.Context, Put), own ...Metric) erro
 				o, known = t.observed[name]
 			}
 			if !known || len(labels) != len(o.labels) {
-				t.tell.say("observe", fmt.Errorf("no metric %q with %d labels is in the table", name, len(labels)))
+				t.mistakes.Failed(ctx, fmt.Errorf("no metric %q with %d labels is in the table", name, len(labels)))
 				return
 			}
 			set := make([]attribute.KeyValue, len(labels))
@@ -135,20 +136,20 @@ func (t *Telemetry) observe(m Metric) (observed, error) {
 	return o, nil
 }
 
-// observeSelf tells what runs and what is lost.
+// observeSelf measures what runs and what is lost.
 func (t *Telemetry) observeSelf(o Options) error {
 	return t.Observe(func(_ context.Context, put Put) {
 		put(nameBuild, 1, o.Version, o.Commit, o.Deployment, o.Go)
-		for _, l := range t.losses {
-			put(nameDropped, float64(l.dropped.Load()), l.exporter)
-			put(nameFailed, float64(l.failed.Load()), l.exporter)
+		for _, l := range t.core.Losses {
+			put(nameDropped, float64(l.Dropped.Load()), l.Exporter)
+			put(nameFailed, float64(l.Failed.Load()), l.Exporter)
 		}
 		t.zmq.read(put)
 	})
 }
 
 const (
-	// other is what a value becomes that is one too many, or that nobody knows; OpenTelemetry's own word for methods.
+	// other replaces a value that is unknown or one too many. It is OpenTelemetry's own word for methods.
 	other = "_OTHER"
 	// most is how many values one label takes that come from a running program: hosts, endpoints.
 	most = 64
@@ -160,7 +161,7 @@ type few struct {
 	seen map[string]struct{}
 }
 
-func (f *few) take(value string) string {
+func (f *few) admit(value string) string {
 	f.mu.RLock()
 	_, known := f.seen[value]
 	full := len(f.seen) >= most

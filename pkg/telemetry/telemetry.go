@@ -1,15 +1,16 @@
-// Package telemetry measures the app and tells others: metrics for Prometheus, OTLP, StatsD and InfluxDB, and traces
-// over OTLP, by OpenTelemetry.
+// Package telemetry measures the app and exports what it measures, by OpenTelemetry: metrics and traces.
 //
-//	               ┌─► Prometheus, which asks (Handler)
-//	instruments ───┼─► OTLP      each minute ─┐
-//	               ├─► StatsD    each 10 s    ├─► sent in the background, one goroutine each
-//	               └─► InfluxDB  each 10 s ─► lines, oldest dropped ─┤
-//	spans ─► sampler ─► queue, newest dropped ─► OTLP ───────────────┘
+//	               ┌─► prometheus, which asks (Handler)
+//	instruments ───┼─► otlp      each minute ─┐
+//	               ├─► statsd    each 10 s    ├─► sent in the background, one goroutine each
+//	               └─► influx    each 10 s ─► outbox, oldest dropped ┤
+//	spans ─► sampler ─► queue, newest dropped ─► otlp ───────────────┘
 //
-// It promises that nobody waits for it: measuring is a few atomic operations, every queue is bounded, what is dropped is
-// counted by exporter and exported (telemetry_dropped_total), and Close takes no longer than its context. What an exporter says
-// goes wrong is logged once a minute at most.
+// It promises that no caller waits: measuring is a few atomic operations, every queue is bounded, what is dropped is
+// counted by exporter and exported (telemetry_dropped_total), and Close takes no longer than its context. An exporter's
+// failures are logged once a minute at most.
+//
+// Each exporter is a folder of its own, which can be removed together with its lines in options.go.
 //
 // No value that a client chooses becomes a label. The table in this package (Metrics) is all that there is to export.
 //
@@ -22,51 +23,42 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	otelruntime "go.opentelemetry.io/contrib/instrumentation/runtime"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
-	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	tracesnoop "go.opentelemetry.io/otel/trace/noop"
+
+	"example.com/base-app/pkg/telemetry/export"
+	"example.com/base-app/pkg/warnlimit"
 )
 
-const (
-	// Budget is what Close needs at most: the time that a shutdown leaves for a collector that doesn't answer.
-	Budget = 5 * time.Second
-	// pushInterval is how often StatsD and InfluxDB are told; StatsD's own flush interval.
-	pushInterval = 10 * time.Second
-	// exportTime bounds one export, the sources' answers included.
-	exportTime = 10 * time.Second
-	// Prometheus scrapes need milliseconds; more at once than two servers is a mistake.
-	scrapeTime  = 10 * time.Second
-	scrapesMost = 4
-)
+// Budget is what Close needs at most: the time that a shutdown leaves for a collector that doesn't answer.
+const Budget = 5 * time.Second
 
 const scope = "example.com/base-app/pkg/telemetry"
 
 // Telemetry owns the exporters. Its methods may be called from any goroutine, and on nil.
 type Telemetry struct {
 	app      string
-	meters   *sdkmetric.MeterProvider      // nil: no metrics are on
-	traces   *sdktrace.TracerProvider      // nil: no traces are on
-	tracer   trace.Tracer                  // nil: no traces are on
-	meter    metric.Meter                  // of the real provider, or one that does nothing
-	registry *prometheus.Registry          // nil: no Prometheus
-	tell     *teller                       // of what goes wrong
-	losses   losses                        // by exporter
-	closers  []func(context.Context) error // run at once by Close
+	meters   *sdkmetric.MeterProvider // nil: no metrics are on
+	traces   *sdktrace.TracerProvider // nil: no traces are on
+	tracer   trace.Tracer             // nil: no traces are on
+	meter    metric.Meter             // of the real provider, or one that does nothing
+	core     export.Core              // what the exporters attached themselves to; only read once it is made
+	mistakes *warnlimit.Limiter       // of the program's own, in what it measures
 	closing  atomic.Bool
 	ending   sync.WaitGroup // what Close began, and may not have waited for
 
@@ -82,31 +74,28 @@ type Telemetry struct {
 //
 // OpenTelemetry has one handler of errors for the whole process: New sets it, so that nothing is printed.
 func New(o Options) (*Telemetry, error) {
-	p, err := o.plan()
+	on, err := o.check()
 	if err != nil {
 		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	measured := o.Prometheus || o.StatsD != "" || p.influx != "" || p.metrics != ""
-	if !measured && p.traces == "" {
-		return nil, nil
-	}
-	t := &Telemetry{app: o.App, tell: newTeller(o.Log)}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { t.tell.say("sdk", err) }))
-	r, err := describe(o)
-	if err != nil {
-		return nil, wrong("OTEL_RESOURCE_ATTRIBUTES", "write name=value,name=value", "can't be used")
-	}
-	t.meter = noop.NewMeterProvider().Meter(scope)
-	if p.traces != "" {
-		if err := t.openTraces(p, r); err != nil {
-			return nil, err
+	t := &Telemetry{app: o.App, mistakes: export.NewWarnings(o.Log, "observe"), meter: noop.NewMeterProvider().Meter(scope),
+		core: export.Core{Log: o.Log, Resource: describe(o),
+			Tags: [][2]string{{"app", o.App}, {"device", o.Device}, {"deployment", o.Deployment}, {"version", o.Version}}}}
+	for _, e := range on {
+		if err == nil {
+			err = e.Open(&t.core)
 		}
 	}
-	if measured {
-		err = t.openMetrics(o, p, r)
+	if err == nil && len(t.core.Readers) == 0 && len(t.core.Traces) == 0 {
+		return nil, nil
+	}
+	sdk := export.NewWarnings(o.Log, "sdk")
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { sdk.Failed(context.Background(), err) }))
+	if err == nil {
+		err = t.openProviders()
 	}
 	if err == nil {
 		err = t.makeInstruments()
@@ -122,58 +111,51 @@ func New(o Options) (*Telemetry, error) {
 	return t, nil
 }
 
-// describe makes the resource: who is measured. OTEL_RESOURCE_ATTRIBUTES adds to it, and OTEL_SERVICE_NAME wins.
-func describe(o Options) (*resource.Resource, error) {
-	ours := []attribute.KeyValue{attribute.String("service.name", o.App), attribute.String("service.version", o.Version),
-		attribute.String("service.instance.id", o.Device), attribute.String("host.name", o.Device)}
-	if o.Commit != "" {
-		ours = append(ours, attribute.String("vcs.ref.head.revision", o.Commit))
+// check returns the exporters that are on. Its errors are of fault.KindConfig, name each setting that is wrong, and never hold
+// its value.
+func (o Options) check() (on []export.Exporter, err error) {
+	var errs []error
+	for _, e := range o.exporters() {
+		is, err := e.Check()
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if is {
+			on = append(on, e)
+		}
 	}
-	if o.Deployment != "" {
-		ours = append(ours, attribute.String("deployment.id", o.Deployment))
-	}
-	given, err := parseAttributes(o.OTel.ResourceAttributes)
-	if err != nil {
-		return nil, err
-	}
-	all := append(ours, given...)
-	if o.OTel.ServiceName != "" {
-		all = append(all, attribute.String("service.name", o.OTel.ServiceName))
-	}
-	return resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithAttributes(all...))
+	return on, errors.Join(errs...)
 }
 
-// openMetrics makes the meter provider and its readers.
-func (t *Telemetry) openMetrics(o Options, p plan, r *resource.Resource) error {
+// describe is the resource: what is measured. An exporter's settings may add to it, and win.
+func describe(o Options) []attribute.KeyValue {
+	list := []attribute.KeyValue{attribute.String("service.name", o.App), attribute.String("service.version", o.Version),
+		attribute.String("service.instance.id", o.Device), attribute.String("host.name", o.Device)}
+	if o.Commit != "" {
+		list = append(list, attribute.String("vcs.ref.head.revision", o.Commit))
+	}
+	if o.Deployment != "" {
+		list = append(list, attribute.String("deployment.id", o.Deployment))
+	}
+	return list
+}
+
+// openProviders makes the providers of what the exporters want.
+func (t *Telemetry) openProviders() error {
+	r, err := resource.New(context.Background(), resource.WithTelemetrySDK(), resource.WithAttributes(t.core.Resource...))
+	if err != nil {
+		return fmt.Errorf("telemetry: resource: %w", err)
+	}
+	if len(t.core.Traces) > 0 {
+		t.traces = sdktrace.NewTracerProvider(append(t.core.Traces, sdktrace.WithResource(r))...)
+		t.tracer = t.traces.Tracer(scope)
+	}
+	if len(t.core.Readers) == 0 {
+		return nil
+	}
 	options := []sdkmetric.Option{sdkmetric.WithResource(r)}
-	add := func(reader sdkmetric.Reader) {
+	for _, reader := range t.core.Readers {
 		options = append(options, sdkmetric.WithReader(reader))
-		t.closers = append(t.closers, reader.Shutdown)
-	}
-	push := func(e sdkmetric.Exporter, every time.Duration) {
-		add(sdkmetric.NewPeriodicReader(e, sdkmetric.WithInterval(every), sdkmetric.WithTimeout(exportTime)))
-	}
-	if o.Prometheus {
-		t.registry = prometheus.NewRegistry()
-		reader, err := otelprometheus.New(otelprometheus.WithRegisterer(t.registry), otelprometheus.WithoutScopeInfo())
-		if err != nil {
-			return err
-		}
-		add(reader)
-	}
-	if p.metrics != "" {
-		e, err := newOTLPMetrics(p, t.losses.of("otlp_metrics"), t.tell)
-		if err != nil {
-			return err
-		}
-		push(e, p.interval)
-	}
-	tags := [][2]string{{"app", o.App}, {"device", o.Device}, {"deployment", o.Deployment}, {"version", o.Version}}
-	if o.StatsD != "" {
-		push(newStatsD(o.StatsD, tags, t.losses.of("statsd"), t.tell), pushInterval)
-	}
-	if p.influx != "" {
-		push(newInflux(p.influx, o.Influx.Token, tags, t.losses.of("influx"), t.tell), pushInterval)
 	}
 	t.meters = sdkmetric.NewMeterProvider(options...)
 	t.meter = t.meters.Meter(scope)
@@ -182,7 +164,7 @@ func (t *Telemetry) openMetrics(o Options, p plan, r *resource.Resource) error {
 
 // Close sends what is left, to all exporters at once, and ends them. It returns when that is done or ctx ends; what was
 // not sent then is lost. Later calls of other methods do nothing that is seen. Only the first call acts; a later one
-// returns at once, also while the first waits: who is forced to end must not wait for a collector.
+// returns at once, also while the first waits: a forced end must not wait for a collector.
 func (t *Telemetry) Close(ctx context.Context) error {
 	if t == nil || !t.closing.CompareAndSwap(false, true) {
 		return nil
@@ -191,12 +173,12 @@ func (t *Telemetry) Close(ctx context.Context) error {
 }
 
 func (t *Telemetry) close(ctx context.Context) error {
-	errs := make(chan error, len(t.closers))
-	for _, closer := range t.closers {
+	errs := make(chan error, len(t.core.Closers))
+	for _, closer := range t.core.Closers {
 		t.ending.Go(func() { errs <- closer(ctx) })
 	}
 	var all []error
-	for range t.closers {
+	for range t.core.Closers {
 		select {
 		case err := <-errs:
 			all = append(all, err)
@@ -207,22 +189,18 @@ func (t *Telemetry) close(ctx context.Context) error {
 	return errors.Join(all...)
 }
 
-// Handler answers Prometheus, and is nil without it.
+// Handler answers who asks for metrics, and is nil if nobody does.
 func (t *Telemetry) Handler() http.Handler {
-	if t == nil || t.registry == nil {
+	if t == nil {
 		return nil
 	}
-	h := promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{ErrorLog: t.tell, ErrorHandling: promhttp.ContinueOnError,
-		MaxRequestsInFlight: scrapesMost, Timeout: scrapeTime, EnableOpenMetrics: true})
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", h)
-	return mux
+	return t.core.Handler
 }
 
 // Tracers returns OpenTelemetry's provider for libraries that trace what they do; it does nothing while traces are off.
 func (t *Telemetry) Tracers() trace.TracerProvider {
 	if t == nil || t.traces == nil {
-		return noopTracers
+		return tracesnoop.NewTracerProvider()
 	}
 	return t.traces
 }

@@ -22,8 +22,8 @@ import (
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/fault"
+	"example.com/base-app/pkg/telemetry/export"
 	"example.com/base-app/pkg/web"
-	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
 func TestNothingIsOnByDefault(t *testing.T) {
@@ -94,25 +94,6 @@ func TestAWrongSettingIsNamedAndNeverShown(t *testing.T) {
 	_, err := New(Options{StatsD: "x", OTel: OTel{Protocol: "x"}})
 	if fault.Of(err) != fault.KindConfig || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("want two problems told at once, have %v", err)
-	}
-}
-
-func TestOnlyWhatIsSetIsOn(t *testing.T) {
-	for _, c := range []struct {
-		o               OTel
-		traces, metrics string
-	}{
-		{OTel{Endpoint: "http://c:4318"}, "http://c:4318/v1/traces", "http://c:4318/v1/metrics"},
-		{OTel{Endpoint: "http://c:4318/base/"}, "http://c:4318/base/v1/traces", "http://c:4318/base/v1/metrics"},
-		{OTel{Endpoint: "http://c:4318", MetricsExporter: "none"}, "http://c:4318/v1/traces", ""},
-		{OTel{TracesEndpoint: "https://t/x"}, "https://t/x", ""},
-		{OTel{TracesExporter: "otlp"}, "http://localhost:4318/v1/traces", ""},
-		{OTel{Endpoint: "http://c", SDKDisabled: true}, "", ""},
-	} {
-		p, err := Options{OTel: c.o}.plan()
-		if err != nil || p.traces != c.traces || p.metrics != c.metrics {
-			t.Errorf("%+v: have %q, %q, %v", c.o, p.traces, p.metrics, err)
-		}
 	}
 }
 
@@ -247,7 +228,7 @@ func TestAllThatIsExportedIsInTheTableAndTheOtherWayRound(t *testing.T) {
 			t.Errorf("%s is not exported", m.Exported())
 		}
 		for _, l := range labels {
-			if !slices.ContainsFunc(m.Labels, func(want string) bool { return exportedLabel(want) == l }) {
+			if !slices.ContainsFunc(m.Labels, func(want string) bool { return export.Label(want) == l }) {
 				t.Errorf("%s: the table lacks the label %s", m.Exported(), l)
 			}
 		}
@@ -271,21 +252,6 @@ func TestPrometheusTakesIt(t *testing.T) {
 	const known = `go_goroutine_count non-histogram and non-summary metrics should not have "_count" suffix`
 	if have := strings.TrimSpace(string(out)); have != known {
 		t.Errorf("have\n%s", have)
-	}
-}
-
-func TestAnExemplarLeadsFromTheHistogramToTheTrace(t *testing.T) {
-	c := collect(t)
-	tel, _ := open(t, Options{Prometheus: true, OTel: OTel{Endpoint: c.URL}})
-	exercise(t, tel)
-	text := scrape(t, tel, "application/openmetrics-text; version=1.0.0")
-	flush(t, tel)
-	for _, name := range []string{"http_server_request_duration_seconds_bucket", "event_handle_duration_seconds_bucket"} {
-		m := regexp.MustCompile(name + `\{.*# \{.*trace_id="([0-9a-f]{32})".*\}`).FindStringSubmatch(text)
-		found := m != nil && slices.ContainsFunc(c.spans, func(s *tracepb.Span) bool { return fmt.Sprintf("%x", s.TraceId) == m[1] })
-		if !found {
-			t.Errorf("want an exemplar of %s that is one of the traces, have %v in\n%s", name, m, text)
-		}
 	}
 }
 
@@ -418,7 +384,7 @@ func TestATraceStaysWithTheHostThatWasCalled(t *testing.T) {
 // Whoever forces the end does not wait for a collector that hangs, though an orderly end waits for it.
 func TestASecondCloseDoesNotWaitForTheFirst(t *testing.T) {
 	begun, hangs, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	tel := &Telemetry{closers: []func(context.Context) error{func(context.Context) error { close(begun); <-hangs; return nil }}}
+	tel := &Telemetry{core: export.Core{Closers: []func(context.Context) error{func(context.Context) error { close(begun); <-hangs; return nil }}}}
 	go func() { ended <- tel.Close(context.Background()) }()
 	<-begun
 	again := make(chan error, 1)

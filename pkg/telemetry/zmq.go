@@ -27,7 +27,7 @@ func (e *endpoints) of(name string) *endpoint {
 	if found, ok := e.all.Load(name); ok {
 		return found.(*endpoint)
 	}
-	name = e.names.take(name)
+	name = e.names.admit(name)
 	fresh := &endpoint{inside: strings.HasPrefix(name, "inproc://"),
 		options: []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("endpoint", name)))}}
 	found, _ := e.all.LoadOrStore(name, fresh)

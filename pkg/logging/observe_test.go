@@ -14,7 +14,7 @@ import (
 func TestHearIsToldOfEachRecordBeforeItIsWritten(t *testing.T) {
 	var have []string
 	out := &buffer{}
-	l, written := open(t, logging.Options{Hear: func(ctx context.Context, r slog.Record) {
+	l, written := open(t, logging.Options{Observe: func(ctx context.Context, r slog.Record) {
 		text := r.Level.String() + " " + r.Message
 		r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
 		have = append(have, text)

@@ -1,4 +1,6 @@
-package telemetry
+// Package statsd exports metrics to a dogstatsd server. It sends each 10 s what happened since the last time, over UDP: what
+// is lost on the way nobody knows, and what the server's host refuses is counted.
+package statsd
 
 import (
 	"context"
@@ -9,6 +11,8 @@ import (
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"example.com/base-app/pkg/telemetry/export"
 )
 
 const (
@@ -25,18 +29,38 @@ const (
 type statsD struct {
 	addr string
 	tags [][2]string // of every line
-	loss *loss
-	tell *teller
+	loss *export.Loss
 }
 
-func newStatsD(addr string, tags [][2]string, l *loss, tell *teller) *statsD {
-	return &statsD{addr, tags, l, tell}
+// Settings name it in the environment.
+type Settings struct {
+	Addr string `envconfig:"STATSD_ADDR" desc:"host:port of a dogstatsd server, told each 10 s over UDP; empty means none"`
+}
+
+// Exporter is the host:port of a dogstatsd server; empty: it is off.
+type Exporter string
+
+// Check looks at the address.
+func (x Exporter) Check() (on bool, err error) {
+	if x == "" {
+		return false, nil
+	}
+	if _, port, err := net.SplitHostPort(string(x)); err != nil || !export.IsPort(port) {
+		return false, export.Wrong("STATSD_ADDR", "write host:port, 127.0.0.1:8125 for example", "not an address")
+	}
+	return true, nil
+}
+
+// Open has the metrics sent.
+func (x Exporter) Open(c *export.Core) error {
+	c.Push(&statsD{string(x), c.Tags, c.NewLoss("statsd")}, export.PushInterval)
+	return nil
 }
 
 // tagValue replaces what would end a tag, or the line.
 func tagValue(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == ',' || r == '|' || r == '#' || isControl(r) {
+		if r == ',' || r == '|' || r == '#' || export.IsControl(r) {
 			return '_'
 		}
 		return r
@@ -56,7 +80,7 @@ func (e *statsD) Aggregation(k sdkmetric.InstrumentKind) sdkmetric.Aggregation {
 // Export sends a datagram for each handful of lines. It looks the server up each time, so it follows one that moves.
 func (e *statsD) Export(ctx context.Context, m *metricdata.ResourceMetrics) error {
 	var packets []packet
-	points(m, func(p point) { e.lines(p, func(line string) { packets = pack(packets, line) }) })
+	export.Points(m, func(p export.Point) { e.lines(p, func(line string) { packets = pack(packets, line) }) })
 	if len(packets) == 0 {
 		return nil
 	}
@@ -68,7 +92,7 @@ func (e *statsD) Export(ctx context.Context, m *metricdata.ResourceMetrics) erro
 	defer conn.Close()
 	for i := range packets {
 		_ = conn.SetWriteDeadline(time.Now().Add(statsDTime))
-		if _, err := conn.Write(packets[i].text); err != nil { // of the one before it: nobody listens there
+		if _, err := conn.Write(packets[i].text); err != nil { // it answers the datagram before: nothing listens there
 			e.lost(packets[i:i+1], err)
 		}
 		if ctx.Err() != nil {
@@ -80,11 +104,11 @@ func (e *statsD) Export(ctx context.Context, m *metricdata.ResourceMetrics) erro
 }
 
 func (e *statsD) lost(packets []packet, err error) {
+	lines := 0
 	for _, p := range packets {
-		e.loss.dropped.Add(uint64(p.lines))
+		lines += p.lines
 	}
-	e.loss.failed.Add(1)
-	e.tell.say(e.loss.exporter, err)
+	e.loss.Fail(err, lines)
 }
 
 type packet struct {
@@ -102,10 +126,10 @@ func pack(list []packet, line string) []packet {
 	return append(list, packet{[]byte(line), 1})
 }
 
-// lines yields the lines of a point. Nothing happened: nothing is said.
-func (e *statsD) lines(p point, yield func(string)) {
+// lines yields the lines of a point: none if nothing happened.
+func (e *statsD) lines(p export.Point, yield func(string)) {
 	var tags strings.Builder
-	for _, t := range p.tags(e.tags) {
+	for _, t := range p.Tags(e.tags) {
 		tags.WriteString("," + t[0] + ":" + tagValue(t[1]))
 	}
 	put := func(name string, value float64, kind, more string) {
@@ -116,28 +140,20 @@ func (e *statsD) lines(p point, yield func(string)) {
 		yield(line)
 	}
 	switch {
-	case p.kind == Gauge:
-		put(p.name, p.value, "g", "")
-	case p.kind == Counter && p.value != 0:
-		put(p.name, p.value, "c", "")
-	case p.kind == Histogram && p.count > 0:
+	case p.Kind == export.Gauge:
+		put(p.Name, p.Value, "g", "")
+	case p.Kind == export.Counter && p.Value != 0:
+		put(p.Name, p.Value, "c", "")
+	case p.Kind == export.Histogram && p.Count > 0:
 		below := uint64(0)
-		for i, n := range p.buckets {
+		for i, n := range p.Buckets {
 			if below += n; below > 0 {
-				put(p.name+"_bucket", float64(below), "c", ",le:"+bound(p.bounds, i))
+				put(p.Name+"_bucket", float64(below), "c", ",le:"+export.Bound(p.Bounds, i))
 			}
 		}
-		put(p.name+"_sum", p.value, "c", "")
-		put(p.name+"_count", float64(p.count), "c", "")
+		put(p.Name+"_sum", p.Value, "c", "")
+		put(p.Name+"_count", float64(p.Count), "c", "")
 	}
-}
-
-// bound is the upper end of bucket i, for people and Prometheus.
-func bound(bounds []float64, i int) string {
-	if i == len(bounds) {
-		return "+Inf"
-	}
-	return strconv.FormatFloat(bounds[i], 'g', -1, 64)
 }
 
 // ForceFlush has nothing to do: nothing waits.

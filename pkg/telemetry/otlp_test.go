@@ -1,21 +1,166 @@
 package telemetry
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	metricspb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	v1 "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+
 	"example.com/base-app/pkg/event"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
+
+// collector is an OTLP server over HTTP that takes nothing but what the specification allows:
+// https://opentelemetry.io/docs/specs/otlp/#otlphttp.
+type collector struct {
+	*httptest.Server
+	t *testing.T
+
+	mu      sync.Mutex
+	spans   []*v1.Span
+	service string
+	metrics map[string]int         // name → points
+	headers map[string]http.Header // by path
+}
+
+func collect(t *testing.T) *collector {
+	c := &collector{t: t, metrics: map[string]int{}, headers: map[string]http.Header{}}
+	c.Server = httptest.NewServer(c)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer, err := c.read(r)
+	if err != nil {
+		c.t.Errorf("collector: %s: %v", r.URL.Path, err)
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-protobuf")
+	body, _ := proto.Marshal(answer)
+	_, _ = w.Write(body)
+}
+
+func (c *collector) read(r *http.Request) (proto.Message, error) {
+	if r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/x-protobuf" {
+		return nil, fmt.Errorf("%s with %s", r.Method, r.Header.Get("Content-Type"))
+	}
+	body, err := io.ReadAll(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		var z *gzip.Reader
+		if z, err = gzip.NewReader(bytes.NewReader(body)); err == nil {
+			body, err = io.ReadAll(z)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.headers[r.URL.Path] = r.Header
+	switch r.URL.Path {
+	case "/v1/traces":
+		return &tracepb.ExportTraceServiceResponse{}, c.readTraces(body)
+	case "/v1/metrics":
+		return &metricspb.ExportMetricsServiceResponse{}, c.readMetrics(body)
+	}
+	return nil, errors.New("no such path")
+}
+
+func (c *collector) readTraces(body []byte) error {
+	var in tracepb.ExportTraceServiceRequest
+	if err := proto.Unmarshal(body, &in); err != nil {
+		return err
+	}
+	if len(in.ProtoReflect().GetUnknown()) > 0 || len(in.ResourceSpans) == 0 {
+		return errors.New("unknown fields, or no resource")
+	}
+	for _, r := range in.ResourceSpans {
+		for _, a := range r.Resource.Attributes {
+			if a.Key == "service.name" {
+				c.service = a.Value.GetStringValue()
+			}
+		}
+		for _, s := range r.ScopeSpans {
+			for _, span := range s.Spans {
+				if len(span.TraceId) != 16 || len(span.SpanId) != 8 || span.Name == "" || span.StartTimeUnixNano == 0 || span.EndTimeUnixNano < span.StartTimeUnixNano {
+					return fmt.Errorf("not a span: %v", span)
+				}
+				c.spans = append(c.spans, span)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *collector) readMetrics(body []byte) error {
+	var in metricspb.ExportMetricsServiceRequest
+	if err := proto.Unmarshal(body, &in); err != nil {
+		return err
+	}
+	for _, r := range in.ResourceMetrics {
+		for _, s := range r.ScopeMetrics {
+			for _, m := range s.Metrics {
+				n := len(m.GetGauge().GetDataPoints()) + len(m.GetSum().GetDataPoints()) + len(m.GetHistogram().GetDataPoints())
+				if m.Name == "" || n == 0 {
+					return fmt.Errorf("not a metric: %v", m)
+				}
+				c.metrics[m.Name] += n
+			}
+		}
+	}
+	return nil
+}
+
+// chain returns the names of the spans from the first to the last, each the parent of the next, all of one trace.
+func (c *collector) chain(t *testing.T) (names []string, trace string) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	parent := ""
+	for range c.spans {
+		found := false
+		for _, s := range c.spans {
+			if hex.EncodeToString(s.ParentSpanId) == parent {
+				if found {
+					t.Errorf("two spans are children of %q: %s among them", parent, s.Name)
+					continue
+				}
+				found = true
+				names, trace = append(names, s.Name), hex.EncodeToString(s.TraceId)
+			}
+		}
+		if !found {
+			t.Errorf("no span is a child of %q; have %v", parent, names)
+			return names, trace
+		}
+		for _, s := range c.spans {
+			if s.Name == names[len(names)-1] {
+				parent = hex.EncodeToString(s.SpanId)
+			}
+			if hex.EncodeToString(s.TraceId) != trace {
+				t.Errorf("%s is of another trace", s.Name)
+			}
+		}
+	}
+	return names, trace
+}
 
 func TestACollectorGetsOneTraceFromTheRequestToTheHandler(t *testing.T) {
 	c := collect(t)
@@ -74,24 +219,6 @@ func handleOnce(t *testing.T, tel *Telemetry, e event.Event) {
 		t.Error("want the handler's own context")
 	}
 	end(Processed, nil)
-}
-
-// get makes a request, within a trace unless it is empty.
-func get(t *testing.T, url, traceParent string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if traceParent != "" {
-		r.Header.Set("Traceparent", traceParent)
-	}
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = answer.Body.Close()
 }
 
 func TestTheCallersTraceAndChoiceAreFollowed(t *testing.T) {
@@ -239,146 +366,6 @@ func TestSamplersKeepWhatTheyShould(t *testing.T) {
 	}
 }
 
-func TestStatsDGetsWhatHappened(t *testing.T) {
-	s := listenStatsD(t)
-	tel, _ := open(t, Options{StatsD: s.LocalAddr().String()})
-	exercise(t, tel)
-	flush(t, tel)
-	for _, prefix := range []string{
-		`request_count_total:1|c|#app:shop,deployment:blue,device:box-1,endpoint:/{$},method:GET,service:shop,status:200,version:1.2.3`,
-		`build_info:1|g|#app:shop,commit:abc,deployment:blue,device:box-1,go:go1,version:1.2.3`,
-		`request_latency_seconds_bucket:1|c|#le:`, `request_latency_seconds_sum:0.`, `request_latency_seconds_count:1|c|#`,
-		`queue_depth:1|g|#`, `event_handle_duration_seconds_count:1|c|#app:shop,deployment:blue,device:box-1,outcome:retried,`, `zmq_messages_in_flight:0|g|#app:shop,deployment:blue,device:box-1,endpoint:inproc://a,`,
-	} {
-		s.find(prefix)
-	}
-}
-
-func TestWhatWouldEndALineOfStatsDIsReplaced(t *testing.T) {
-	e := newStatsD("127.0.0.1:1", [][2]string{{"app", "a,b|c#d\ne"}, {"device", ""}}, &loss{}, nil)
-	var have []string
-	e.lines(point{name: "x", kind: Counter, value: 0.25, attrs: attribute.NewSet(attribute.String("http.route", "/a,b|c\n"))}, func(l string) { have = append(have, l) })
-	e.lines(point{name: "x", kind: Counter}, func(l string) { have = append(have, l) }) // nothing happened
-	if want := "x:0.25|c|#app:a_b_c_d_e,http_route:/a_b_c_"; strings.Join(have, "\n") != want {
-		t.Errorf("want %s, have %q", want, have)
-	}
-}
-
-var influxTo = func(url string) Influx { return Influx{URL: url, Token: "t0ken", Org: "o&o", Bucket: "b ü"} }
-
-func TestInfluxDBGetsSnapshots(t *testing.T) {
-	s := influxDB(t, nil)
-	tel, _ := open(t, Options{Influx: influxTo(s.URL + "/")})
-	exercise(t, tel)
-	flush(t, tel)
-	for _, m := range []string{"request_count_total", "queue_depth", "build_info", "go_goroutine_count"} {
-		if s.points[m] != 1 || s.fields[m]["value"] < 1 {
-			t.Errorf("%s: have %d lines, %v", m, s.points[m], s.fields[m])
-		}
-	}
-	if f := s.fields["request_latency_seconds"]; f["count"] != 1 || f["+Inf"] != 1 || f["sum"] <= 0 {
-		t.Errorf("have %v", f)
-	}
-	if want := "map[app:shop commit:abc deployment:blue device:box-1 go:go1 version:1.2.3]"; fmt.Sprint(s.tags) != want {
-		t.Errorf("want %s, have %v", want, s.tags)
-	}
-}
-
-var filler = strings.Repeat("x", 1000)
-
-func snapshot(points int) *metricdata.ResourceMetrics {
-	data := metricdata.Gauge[float64]{}
-	for i := range points {
-		data.DataPoints = append(data.DataPoints, metricdata.DataPoint[float64]{Time: time.Now(), Value: 1, Attributes: attribute.NewSet(attribute.Int("n", i), attribute.String("filler", filler))})
-	}
-	return &metricdata.ResourceMetrics{ScopeMetrics: []metricdata.ScopeMetrics{{Metrics: []metricdata.Metrics{{Name: "many", Data: data}}}}}
-}
-
-func TestInfluxDBTriesAgainWhatCanHelp(t *testing.T) {
-	for _, c := range []struct {
-		status, asked   int
-		after           string
-		dropped, failed uint64
-		atLeast         time.Duration
-	}{
-		{http.StatusInternalServerError, 3, "", 0, 2, 0},
-		{http.StatusTooManyRequests, 3, "7", 0, 2, 14 * time.Second},
-		{http.StatusServiceUnavailable, 3, "nonsense", 0, 2, 0},
-		{http.StatusBadRequest, 1, "", 10, 1, 0},
-		{http.StatusUnauthorized, 1, "", 10, 1, 0},
-		{http.StatusFound, 1, "", 10, 1, 0},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			asked, began, last := 0, time.Now(), time.Time{}
-			l, log := &loss{exporter: "influx"}, &lines{}
-			e := newInflux("http://db/api/v2/write", "t", nil, l, newTeller(discard(log)))
-			e.client.Transport = tripFunc(func(r *http.Request) (*http.Response, error) {
-				asked, last = asked+1, time.Now()
-				w := httptest.NewRecorder()
-				if asked < 3 {
-					w.Header().Set("Retry-After", c.after)
-					w.Header().Set("Location", "http://elsewhere/")
-					w.WriteHeader(c.status)
-				} else {
-					w.WriteHeader(http.StatusNoContent)
-				}
-				return w.Result(), nil
-			})
-			_ = e.Export(t.Context(), snapshot(10))
-			time.Sleep(time.Hour)
-			synctest.Wait()
-			if asked != c.asked || l.dropped.Load() != c.dropped || l.failed.Load() != c.failed {
-				t.Errorf("%d: want %d tries, %d dropped, %d failures; have %d, %d, %d", c.status, c.asked, c.dropped, c.failed, asked, l.dropped.Load(), l.failed.Load())
-			}
-			if err := e.Shutdown(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if n := strings.Count(log.String(), "telemetry can't be sent"); n != 1 {
-				t.Errorf("%d: want it told once a minute, have %d lines", c.status, n)
-			}
-			if took := last.Sub(began); took < c.atLeast {
-				t.Errorf("%d: want the server's pauses kept, it took %v", c.status, took)
-			}
-		})
-	}
-}
-
-type tripFunc func(*http.Request) (*http.Response, error)
-
-func (f tripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func TestInfluxDBDropsTheOldestOfTooMuch(t *testing.T) {
-	release := make(chan struct{})
-	l := &loss{exporter: "influx"}
-	e := newInflux("http://db/api/v2/write", "t", nil, l, newTeller(discard(&lines{})))
-	e.client.Transport = tripFunc(func(r *http.Request) (*http.Response, error) {
-		<-release
-		return nil, errors.New("gone")
-	})
-	const points, rounds = 200, 50
-	for range rounds {
-		_ = e.Export(t.Context(), snapshot(points))
-	}
-	e.mu.Lock()
-	size, waiting := e.size, 0
-	for _, b := range e.queue {
-		waiting += b.lines
-	}
-	e.mu.Unlock()
-	if size > influxBytes || waiting == 0 || l.dropped.Load() == 0 {
-		t.Errorf("want at most %d bytes and the rest counted, have %d bytes, %d lines and %d dropped", influxBytes, size, waiting, l.dropped.Load())
-	}
-	close(release)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := e.Shutdown(ctx); err != nil {
-		t.Error(err)
-	}
-	if have := l.dropped.Load(); have != points*rounds {
-		t.Errorf("want all %d counted in the end, have %d", points*rounds, have)
-	}
-}
-
 func TestSpansBeyondTheQueueAreDroppedAndCounted(t *testing.T) {
 	release := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
@@ -389,7 +376,7 @@ func TestSpansBeyondTheQueueAreDroppedAndCounted(t *testing.T) {
 		_, end := tel.Publish(t.Context(), []event.Event{{ID: "e"}})
 		end("e", nil)
 	}
-	if have := tel.losses[0].dropped.Load(); have != 900 {
+	if have := tel.core.Losses[0].Dropped.Load(); have != 900 {
 		t.Errorf("want 900 dropped, have %d", have)
 	}
 	brief, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -399,23 +386,17 @@ func TestSpansBeyondTheQueueAreDroppedAndCounted(t *testing.T) {
 	}
 }
 
-// A collector may say anything: it is one short line, once a minute.
-func TestWhatGoesWrongIsToldOnceAMinuteInOneLine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := &lines{}
-		tell := newTeller(discard(log))
-		for range 150 {
-			tell.say("otlp", errors.New("bad\nthings \xff"+strings.Repeat("é", 1000)))
-			tell.say("statsd", errors.New("other"))
-			time.Sleep(time.Second)
+func TestAnExemplarLeadsFromTheHistogramToTheTrace(t *testing.T) {
+	c := collect(t)
+	tel, _ := open(t, Options{Prometheus: true, OTel: OTel{Endpoint: c.URL}})
+	exercise(t, tel)
+	text := scrape(t, tel, "application/openmetrics-text; version=1.0.0")
+	flush(t, tel)
+	for _, name := range []string{"http_server_request_duration_seconds_bucket", "event_handle_duration_seconds_bucket"} {
+		m := regexp.MustCompile(name + `\{.*# \{.*trace_id="([0-9a-f]{32})".*\}`).FindStringSubmatch(text)
+		found := m != nil && slices.ContainsFunc(c.spans, func(s *v1.Span) bool { return fmt.Sprintf("%x", s.TraceId) == m[1] })
+		if !found {
+			t.Errorf("want an exemplar of %s that is one of the traces, have %v in\n%s", name, m, text)
 		}
-		if text := log.String(); strings.Count(text, "exporter=otlp") != 3 || strings.Count(text, "exporter=statsd") != 3 || !strings.Contains(text, "more=59") {
-			t.Errorf("have\n%s", text)
-		}
-		for line := range strings.Lines(log.String()) {
-			if len(line) > 2*maxTold {
-				t.Errorf("a line of %d bytes", len(line))
-			}
-		}
-	})
+	}
 }

@@ -1,10 +1,10 @@
-package telemetry
+package otlp
 
 import "example.com/base-app/pkg/config"
 
-// OTelSettings are the OpenTelemetry specification's names. They are no group of ours: the SDK reads all others of the
+// Environment is the settings under the OpenTelemetry specification's names. They are no group of ours: the SDK reads all others of the
 // specification itself, from the environment.
-type OTelSettings struct {
+type Environment struct {
 	Disabled        bool          `envconfig:"OTEL_SDK_DISABLED" default:"false" desc:"true switches all of OpenTelemetry's export off; Prometheus, StatsD and InfluxDB stay"`
 	Endpoint        string        `envconfig:"OTEL_EXPORTER_OTLP_ENDPOINT" desc:"http://collector:4318: traces and metrics go there over OTLP; empty means nowhere. Other OTEL_ names of the specification work, too: OTEL_BSP_SCHEDULE_DELAY, OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_EXPORTER_OTLP_COMPRESSION, OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT …"`
 	TracesEndpoint  string        `envconfig:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" desc:"the whole URL for traces, if it is another"`
@@ -21,9 +21,9 @@ type OTelSettings struct {
 	Interval        int           `envconfig:"OTEL_METRIC_EXPORT_INTERVAL" default:"60000" min:"100" max:"3600000" desc:"milliseconds between two exports of metrics over OTLP"`
 }
 
-// Options returns what the settings say.
-func (s *OTelSettings) Options() OTel {
-	return OTel{SDKDisabled: s.Disabled, ServiceName: s.Service, ResourceAttributes: s.Attributes, TracesExporter: s.TracesExporter,
+// Exporter returns the exporter that the settings name.
+func (s *Environment) Exporter() Exporter {
+	return Exporter{SDKDisabled: s.Disabled, ServiceName: s.Service, ResourceAttributes: s.Attributes, TracesExporter: s.TracesExporter,
 		MetricsExporter: s.MetricsExporter, Endpoint: s.Endpoint, TracesEndpoint: s.TracesEndpoint, MetricsEndpoint: s.MetricsEndpoint,
 		Protocol: s.Protocol,
 		Headers:  s.Headers.Reveal(), TracesSampler: s.Sampler, TracesSamplerArg: s.SamplerArg, MaxQueueSize: s.QueueSize,

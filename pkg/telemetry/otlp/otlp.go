@@ -1,28 +1,23 @@
-package telemetry
+package otlp
 
 import (
 	"context"
-	"net/url"
-	"strings"
 	"sync/atomic"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace/noop"
+
+	"example.com/base-app/pkg/telemetry/export"
 )
 
-// maxAnswer is what is read of an answer, which says no more than what was refused; OpenTelemetry's own limit is 4 MiB.
+// maxAnswer is what is read of an answer, which holds no more than what was refused; OpenTelemetry's own limit is 4 MiB.
 const maxAnswer = 64 << 10
 
-var noopTracers = noop.NewTracerProvider()
-
-// openTraces makes the tracer provider: a sampler, a bounded queue and OTLP.
-func (t *Telemetry) openTraces(p plan, r *resource.Resource) error {
+// openTraces attaches a sampler, a bounded queue and a client to c.
+func (p plan) openTraces(c *export.Core) error {
 	options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(p.traces), otlptracehttp.WithMaxResponseSize(maxAnswer)}
 	if p.headers != nil {
 		options = append(options, otlptracehttp.WithHeaders(p.headers))
@@ -31,12 +26,11 @@ func (t *Telemetry) openTraces(p plan, r *resource.Resource) error {
 	if err != nil {
 		return err
 	}
-	room := &spanQueue{most: int64(p.queueSize), loss: t.losses.of("otlp_traces"), tell: t.tell, next: client}
+	room := &spanQueue{most: int64(p.queueSize), loss: c.NewLoss("otlp_traces"), next: client}
 	room.life, room.end = context.WithCancel(context.Background())
 	room.batch = sdktrace.NewBatchSpanProcessor(spanExporter{room}, sdktrace.WithMaxQueueSize(p.queueSize))
-	t.traces = sdktrace.NewTracerProvider(sdktrace.WithResource(r), sdktrace.WithSampler(p.sampler), sdktrace.WithSpanProcessor(room))
-	t.tracer = t.traces.Tracer(scope)
-	t.closers = append(t.closers, room.Shutdown) // the provider would leave it alone if the context has ended
+	c.Traces = append(c.Traces, sdktrace.WithSampler(p.sampler), sdktrace.WithSpanProcessor(room))
+	c.Closers = append(c.Closers, room.Shutdown) // the provider would leave it alone if the context has ended
 	return nil
 }
 
@@ -45,8 +39,7 @@ func (t *Telemetry) openTraces(p plan, r *resource.Resource) error {
 type spanQueue struct {
 	most    int64
 	waiting atomic.Int64
-	loss    *loss
-	tell    *teller
+	loss    *export.Loss
 	batch   sdktrace.SpanProcessor
 	next    sdktrace.SpanExporter
 	life    context.Context // of all exports
@@ -62,7 +55,7 @@ func (q *spanQueue) OnEnd(s sdktrace.ReadOnlySpan) {
 	case !s.SpanContext().IsSampled():
 	case q.waiting.Add(1) > q.most:
 		q.waiting.Add(-1)
-		q.loss.dropped.Add(1)
+		q.loss.Dropped.Add(1)
 	default:
 		q.batch.OnEnd(s)
 	}
@@ -90,7 +83,7 @@ func (q *spanQueue) Shutdown(ctx context.Context) error {
 // spanExporter counts what OTLP doesn't take.
 type spanExporter struct{ *spanQueue }
 
-// ExportSpans sends a batch. It keeps its errors for itself: they are counted and told.
+// ExportSpans sends a batch. It keeps its errors for itself: they are counted and logged.
 func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -98,10 +91,10 @@ func (e spanExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnly
 	err := e.next.ExportSpans(ctx, spans)
 	e.waiting.Add(-int64(len(spans)))
 	if err != nil {
-		e.loss.failed.Add(1)
-		e.loss.dropped.Add(uint64(len(spans)))
-		e.tell.say(e.loss.exporter, err)
+		e.loss.Fail(err, len(spans))
+		return nil
 	}
+	e.loss.Succeed()
 	return nil
 }
 
@@ -111,41 +104,24 @@ func (e spanExporter) Shutdown(ctx context.Context) error { return e.next.Shutdo
 // metricExporter counts what OTLP doesn't take.
 type metricExporter struct {
 	sdkmetric.Exporter
-	loss *loss
-	tell *teller
+	loss *export.Loss
 }
 
-func newOTLPMetrics(p plan, l *loss, tell *teller) (sdkmetric.Exporter, error) {
+func newMetrics(p plan, l *export.Loss) (sdkmetric.Exporter, error) {
 	options := []otlpmetrichttp.Option{otlpmetrichttp.WithEndpointURL(p.metrics), otlpmetrichttp.WithMaxResponseSize(maxAnswer)}
 	if p.headers != nil {
 		options = append(options, otlpmetrichttp.WithHeaders(p.headers))
 	}
 	e, err := otlpmetrichttp.New(context.Background(), options...)
-	return metricExporter{e, l, tell}, err
+	return metricExporter{e, l}, err
 }
 
-// Export sends a snapshot. It keeps its errors for itself: they are counted and told.
+// Export sends a snapshot. It keeps its errors for itself: they are counted and logged.
 func (e metricExporter) Export(ctx context.Context, m *metricdata.ResourceMetrics) error {
 	if err := e.Exporter.Export(ctx, m); err != nil {
-		e.loss.failed.Add(1)
-		e.loss.dropped.Add(uint64(countPoints(m)))
-		e.tell.say(e.loss.exporter, err)
+		e.loss.Fail(err, export.Count(m))
+		return nil
 	}
+	e.loss.Succeed()
 	return nil
-}
-
-// parseAttributes reads OTEL_RESOURCE_ATTRIBUTES: name=value,…, percent-encoded.
-func parseAttributes(text string) (list []attribute.KeyValue, err error) {
-	for pair := range strings.SplitSeq(text, ",") {
-		if strings.TrimSpace(pair) == "" {
-			continue
-		}
-		key, value, ok := strings.Cut(pair, "=")
-		value, err := url.PathUnescape(strings.TrimSpace(value))
-		if key = strings.TrimSpace(key); !ok || err != nil || key == "" {
-			return nil, wrong("OTEL_RESOURCE_ATTRIBUTES", "write name=value,name=value", "not a list of attributes")
-		}
-		list = append(list, attribute.String(key, value))
-	}
-	return list, nil
 }
