@@ -8,8 +8,8 @@ import (
 )
 
 // A part is what a fork can do without. Part X is the folder pkg/X, the files X*.go here and in pkg/cli, and the lines
-// that end with the comment "part X": in this file, in run.go, and in the list of commands in pkg/cli. Nothing else may
-// know it; the rest offers it what it offers everybody: registration calls, and the hooks of the Runtime.
+// that end with the comment "part X": in this file, in run.go, in the list of commands in pkg/cli, and in two tests. Nothing
+// else may know it; the rest offers it what it offers everybody: registration calls, and the hooks of the Runtime.
 
 // parts is what the parts keep in the Runtime.
 type parts struct {
