@@ -13,8 +13,9 @@ import (
 )
 
 // A part is what a fork can do without. Part X is the folder pkg/X or pkg/telemetry/X, the files X*.go here and in pkg/cli,
-// and the lines that end with the comment "part X": in this file, in run.go, in the list of commands in pkg/cli, and in the
-// list of exporters in pkg/telemetry. Nothing else may know it; the rest offers it what it offers everybody: registration calls, and the hooks of the Runtime.
+// and the lines that end with the comment "part X": in this file, in run.go, in the list of commands in pkg/cli, in the list
+// of exporters in pkg/telemetry, and in three tests. Nothing else may know it; the rest offers it what it offers everybody:
+// registration calls, and the hooks of the Runtime.
 
 // parts is what the parts keep in the Runtime.
 type parts struct {
