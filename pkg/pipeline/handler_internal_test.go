@@ -47,4 +47,26 @@ func TestAnOptionOutOfItsRangeIsRefused(t *testing.T) {
 	}
 }
 
+func TestWhatTheDoorWouldRefuseIsNotPublished(t *testing.T) {
+	p := &Pipeline{handlers: table{types: map[string]*route{}}, opened: make(chan struct{})}
+	if err := p.handlers.add("order.created", nothing); err != nil {
+		t.Fatal(err)
+	}
+	close(p.opened)
+	for want, e := range map[string]event.Event{
+		`event 1: no handler takes events of the type "x"`: {Type: "x", Body: []byte("{}")},
+		"larger than 1048576 bytes":                         {Type: "order.created", Body: make([]byte, maxEvent+1)},
+		"event 1: ":                                         {Type: "order.created", Body: []byte("[]")},
+	} {
+		if _, err := p.Publish(t.Context(), e); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error with %q, have %v", want, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := (&Pipeline{opened: make(chan struct{})}).Publish(ctx, event.Event{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("want the end of the context while there is no queue, have %v", err)
+	}
+}
+
 func nothing(context.Context, event.Event) error { return nil }

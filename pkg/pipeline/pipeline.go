@@ -26,6 +26,7 @@ import (
 	"example.com/base-app/pkg/fault"
 	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/queue"
+	"example.com/base-app/pkg/web"
 )
 
 // perWorker is how many events are on their way for each handler that can run: enough to keep it busy, and few enough to
@@ -118,7 +119,8 @@ func (p *Pipeline) register(do func() error) {
 func mistake(err error) error { return fault.Config("this is a mistake in the app's code", err) }
 
 // Publish puts events into the queue, as POST /events does; see queue.Queue.Publish. It is for the app's own workers. It
-// waits until Run has opened the queue, or for the end of ctx. An event of a type that nobody handles is an error.
+// waits until Run has opened the queue, or for the end of ctx. An event of a type that nobody handles, and a body that is not
+// one JSON object of at most 1 MiB, are errors, and then none of the events is accepted.
 func (p *Pipeline) Publish(ctx context.Context, events ...event.Event) ([]queue.Accepted, error) {
 	select {
 	case <-p.opened:
@@ -126,11 +128,22 @@ func (p *Pipeline) Publish(ctx context.Context, events ...event.Event) ([]queue.
 		return nil, context.Cause(ctx)
 	}
 	for i := range events {
-		if p.handlers.find(events[i].Type) == nil {
-			return nil, fmt.Errorf("publish: event %d: %w", i+1, p.handlers.unknown(events[i].Type))
+		if err := p.check(&events[i]); err != nil {
+			return nil, fmt.Errorf("publish: event %d: %w", i+1, err)
 		}
 	}
 	return p.events.Publish(ctx, events...)
+}
+
+// check returns what the door would refuse of an event.
+func (p *Pipeline) check(e *event.Event) error {
+	switch {
+	case p.handlers.find(e.Type) == nil:
+		return p.handlers.unknown(e.Type)
+	case len(e.Body) > maxEvent:
+		return fmt.Errorf("it is larger than %d bytes", maxEvent)
+	}
+	return web.CheckObject(e.Body)
 }
 
 // Run opens the queue, binds WEB_ADDR, starts the workers, and blocks until the process shall end and they have ended.

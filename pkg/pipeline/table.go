@@ -171,7 +171,7 @@ func (t *table) pools() []*pool {
 	if r := t.rest; r != nil {
 		r.pool = shared
 		if r.own {
-			r.pool = &pool{name: "handler-all", size: r.parallel, timeout: r.timeout}
+			r.pool = &pool{name: "rest", size: r.parallel, timeout: r.timeout}
 			list = append(list, r.pool)
 		}
 	}
