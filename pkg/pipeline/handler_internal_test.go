@@ -55,8 +55,8 @@ func TestWhatTheDoorWouldRefuseIsNotPublished(t *testing.T) {
 	close(p.opened)
 	for want, e := range map[string]event.Event{
 		`event 1: no handler takes events of the type "x"`: {Type: "x", Body: []byte("{}")},
-		"larger than 1048576 bytes":                         {Type: "order.created", Body: make([]byte, maxEvent+1)},
-		"event 1: ":                                         {Type: "order.created", Body: []byte("[]")},
+		"larger than 1048576 bytes":                        {Type: "order.created", Body: make([]byte, maxEvent+1)},
+		"event 1: ":                                        {Type: "order.created", Body: []byte("[]")},
 	} {
 		if _, err := p.Publish(t.Context(), e); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want an error with %q, have %v", want, err)
