@@ -65,7 +65,7 @@ func TestBothProxiesTellWhoAsksUnderOneID(t *testing.T) {
 				{"a bad one beside a good one", "good-3", "wrong id", "good-3"},
 			} {
 				headers := []string{"X-Forwarded-For", "203.0.113.9", "X-Request-ID", r.requestID, "X-Trace-ID", r.traceID}
-				status, header, text, err := ask(c, http.MethodPost, url+"/events?token=secret", `{}`, headers...)
+				status, header, text, err := ask(c, http.MethodPost, url+"/events?token=secret", `{"type":"order.created"}`, headers...)
 				if err != nil || status != http.StatusAccepted {
 					t.Fatalf("%s: want 202, have %d, %v: %s", r.name, status, err, text)
 				}
