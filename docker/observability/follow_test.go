@@ -255,7 +255,7 @@ func TestOneFailingEventIsFollowedFromTheAlertToTheMetricTheLogLineTheTraceAndTh
 
 	// The log lines of that trace: the request, and the failure with its stack.
 	dead := app.record(t, "event is dead, it failed too often")
-	if dead.TraceID != trace || dead.ID != "unlucky" || dead.RequestID == "" || !strings.Contains(dead.Stack, "processor.tryOut") {
+	if dead.TraceID != trace || dead.ID != "unlucky" || dead.RequestID == "" || !strings.Contains(dead.Stack, "pipeline.(*flow).attempt") {
 		t.Errorf("want the line of trace %s with the stack, have %+v", trace, dead)
 	}
 	app.find(t, "the line of the request", func(line string) bool {
