@@ -87,6 +87,7 @@ func awaitFile(t *testing.T, dir, text string, want bool) {
 
 // What nobody could be told in one life is told in the next, be it a beginning or an end.
 func TestWhatCouldNotBeToldIsToldByTheNextLife(t *testing.T) {
+	t.Parallel() // it waits for seconds
 	d, dir := newDeaf(t), t.TempDir()
 	fail := func(db *dependency.Dependency, err error) {
 		_ = db.Do(t.Context(), func(context.Context) error { return err })
@@ -129,6 +130,7 @@ func TestWhatCouldNotBeToldIsToldByTheNextLife(t *testing.T) {
 
 // The end of a process that could not be told is told by the next one, before it tells that it is over.
 func TestAnExitThatCouldNotBeToldIsToldByTheNextLife(t *testing.T) {
+	t.Parallel() // it waits for seconds
 	d, dir := newDeaf(t), t.TempDir()
 	d.away.Store(true)
 	if code := d.life(t, dir, func(*Runtime, *dependency.Dependency) error { return errors.New("cannot go on") }); code != 1 {

@@ -76,6 +76,7 @@ func (s *told) await(t *testing.T, pattern string) {
 // A dependency that the app can't do without is a problem while it is down. The services themselves are dependencies
 // that nobody needs: they stand in the health, and the app is ready without them.
 func TestARequiredDependencyIsAProblemWhileItIsDown(t *testing.T) {
+	t.Parallel() // it waits for seconds
 	s, dir := newTold(t), t.TempDir()
 	vars := []string{"PAGERDUTY_ROUTING_KEY=R", "PAGERDUTY_URL=" + s.URL, "WEBHOOK_URL=http://127.0.0.1:1/", "DATA_DIR=" + dir, "DEVICE_NAME=box-1"}
 	var health string
@@ -116,6 +117,7 @@ func TestARequiredDependencyIsAProblemWhileItIsDown(t *testing.T) {
 
 // A part of the app that is not well is a problem, also for the next life, which tells that it is over.
 func TestAProblemOutlivesTheProcess(t *testing.T) {
+	t.Parallel() // it waits for seconds
 	s, dir := newTold(t), t.TempDir()
 	vars := []string{"WEBHOOK_URL=" + s.URL + "/hook", "DATA_DIR=" + dir, "DEVICE_NAME=box-1"}
 	run := func(sick error, pattern string) {
