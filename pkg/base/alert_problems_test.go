@@ -66,7 +66,7 @@ func (d *deaf) life(t *testing.T, dir string, run func(rt *Runtime, db *dependen
 }
 
 func stopNow(rt *Runtime) error {
-	rt.Stop(nil)
+	rt.Done("tested")
 	return rt.Wait()
 }
 

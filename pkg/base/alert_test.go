@@ -98,7 +98,7 @@ func TestARequiredDependencyIsAProblemWhileItIsDown(t *testing.T) {
 		if status := statusOf(t, rt.addr, "/readyz"); status != 200 {
 			t.Errorf("want it ready though the webhook is down, have %d", status)
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}, vars)
 	if code != 0 {
@@ -130,7 +130,7 @@ func TestAProblemOutlivesTheProcess(t *testing.T) {
 			if over := time.Since(rt.began); sick == nil && over < 5*time.Second {
 				t.Errorf("want the end told when the new process is steady, it was after %v", over)
 			}
-			rt.Stop(nil)
+			rt.Done("tested")
 			return rt.Wait()
 		}, vars)
 		if code != 0 {

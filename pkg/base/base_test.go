@@ -47,7 +47,13 @@ func runWith(out io.Writer, run func(*Runtime) error, vars []string) (code int, 
 	}
 	signals := lifecycle.Arm()
 	defer signals.Disarm()
-	return Run(Program{Config: cfg, Warnings: warnings, Env: env, Out: out, Signals: signals, Main: run})
+	return Run(Program{Config: cfg, Warnings: warnings, Env: env, Out: out, Signals: signals, Main: func(rt *Runtime) error {
+		err := run(rt)
+		if err == nil {
+			rt.Done("tested")
+		}
+		return err
+	}})
 }
 
 func TestARunIsServedAndEndsWithItsCause(t *testing.T) {
@@ -56,7 +62,7 @@ func TestARunIsServedAndEndsWithItsCause(t *testing.T) {
 		code  int
 		last  string
 	}{
-		{nil, 0, `"cause":"the work is done"`},
+		{nil, 1, `"cause":"stopped without a cause"`},
 		{errors.New("boom"), 1, `"cause":"boom"`},
 		{fault.Dependency("db", errors.New("gone")), 69, `"cause":"dependency: db: gone"`},
 	} {

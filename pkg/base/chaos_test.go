@@ -37,7 +37,7 @@ func TestADropAtADependencyLosesTheAnswer(t *testing.T) {
 		if _, err := client.Do(req); !errors.Is(err, dependency.ErrLost) || !errors.Is(err, chaos.ErrDropped) || served.Load() != 1 {
 			t.Errorf("want one call whose answer is lost, have %d and %v", served.Load(), err)
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}, nil)
 	if code != 0 {
@@ -64,7 +64,7 @@ func TestAFaultPointOfTheApp(t *testing.T) {
 				t.Errorf("want the loss, have %v", err)
 			}
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}, nil)
 	if code != 0 {

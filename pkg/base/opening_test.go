@@ -43,7 +43,7 @@ func TestTheMonitorIsToldThatTheQueueIsOpened(t *testing.T) {
 		}
 	}
 	rt := <-runtimes
-	rt.Stop(nil)
+	rt.Done("tested")
 	if code := <-ended; code != 0 {
 		t.Errorf("want a clean end, have %d\n%s", code, logs)
 	}
@@ -65,7 +65,7 @@ func TestOnceTheQueueIsOpenTheStartHasItsOwnTime(t *testing.T) {
 		if p := rt.phase(); p != heartbeat.Running {
 			t.Errorf("want %s, have %s", heartbeat.Running, p)
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}
 	logs := &lockedText{}

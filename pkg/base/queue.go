@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/telemetry"
 )
@@ -22,7 +21,7 @@ const publishPoint = "queue.publish"
 // OpenQueue opens the queue that the QUEUE_ settings name, with inFlight events at most on their way through the
 // workers. It gets a part in the health, the commands of `app ctl queue`, and is closed at shutdown, when the workers
 // have ended. It waits for a cluster, until the shutdown at most.
-func (rt *Runtime) OpenQueue(inFlight, maxDeliveries int) (*Events, error) {
+func (rt *Runtime) OpenQueue(inFlight, maxDeliveries int) (*queue.Queue, error) {
 	s := &rt.Settings.Queue
 	defer rt.opens(0)
 	q, err := queue.Open(rt.Context(), queue.Options{Dir: rt.Settings.QueueDir(), URL: s.URL, Credentials: s.Credentials,
@@ -43,7 +42,7 @@ func (rt *Runtime) OpenQueue(inFlight, maxDeliveries int) (*Events, error) {
 	rt.mu.Lock()
 	rt.queue = q
 	rt.mu.Unlock()
-	return &Events{q, rt.Telemetry}, nil
+	return q, nil
 }
 
 // openedQueue is the queue, nil until it is open.
@@ -67,31 +66,4 @@ func (rt *Runtime) measureQueue(ctx context.Context, put telemetry.Put) {
 	if q := rt.openedQueue(); q != nil {
 		q.Measure(ctx, rt.life.Closing(), put)
 	}
-}
-
-// Events is the queue as the app sees it: what it takes and gives is measured, and its traces go on.
-type Events struct {
-	*queue.Queue
-	telemetry *telemetry.Telemetry
-}
-
-// Publish is queue.Queue's, within the trace of ctx.
-func (q *Events) Publish(ctx context.Context, events ...event.Event) ([]queue.Accepted, error) {
-	events, end := q.telemetry.Publish(ctx, events)
-	answers, err := q.Queue.Publish(ctx, events...)
-	id := ""
-	if len(answers) == 1 {
-		id = answers[0].ID
-	}
-	end(id, err)
-	return answers, err
-}
-
-// Next is queue.Queue's; the event carries its trace on.
-func (q *Events) Next(ctx context.Context) (event.Event, error) {
-	e, err := q.Queue.Next(ctx)
-	if err == nil {
-		q.telemetry.Deliver(ctx, &e)
-	}
-	return e, err
 }

@@ -156,7 +156,10 @@ func (rt *Runtime) flush(fn func(context.Context)) {
 	rt.OnStop("flush", telemetry.Budget, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, telemetry.Budget-closeMargin)
 		defer cancel()
-		return rt.flushes.Run(ctx)
+		if err := rt.flushes.Run(ctx); err != nil { // what is not sent doesn't make the end unclean
+			rt.Log.Error("what is left could not be sent", "error", err)
+		}
+		return nil
 	})
 }
 

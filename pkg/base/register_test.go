@@ -136,7 +136,7 @@ func TestAPartOfAForkHasTheRightsOfOurs(t *testing.T) {
 			t.Error(err)
 		}
 		dump = logs.String()
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}
 	if code := callTo(t, logs, run, []string{"METRICS_ADDR=127.0.0.1:0", "DATA_DIR=" + t.TempDir()}); code != 0 {

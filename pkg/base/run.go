@@ -30,6 +30,7 @@ import (
 	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/stack"
 	"example.com/base-app/pkg/telemetry"
+	"example.com/base-app/pkg/worker"
 	"example.com/base-app/pkg/zmq"
 )
 
@@ -89,7 +90,7 @@ func Run(p Program) (code int, err error) {
 	exit := rt.life.Run(func(context.Context) error {
 		err := errGoexit
 		defer func() { // also when the app's run panics or ends its goroutine: the hooks are for after the workers
-			rt.life.Stop(err)
+			rt.life.Returned(err)
 			rt.nanny.Wait(context.Background()) // the forced end is the deadline
 		}()
 		err = fault.Recover("main", func() error { return rt.body(p) })
@@ -128,7 +129,7 @@ func (rt *Runtime) assemble(p Program) (err error) {
 		Delay:  rt.drainDelay,
 		Debug:  func() { rt.logs.SetLevel(slog.LevelDebug) }})
 	rt.nanny = nanny.New(telemetry.NewContext(rt.Context(), rt.Telemetry), nanny.Options{Log: rt.Log, Deadline: s.Progress.Deadline,
-		Report: rt.failed("worker"), Fail: rt.Stop})
+		Report: rt.failed("worker"), Fail: rt.Stop, Flaw: rt.life.Flaw, Ended: func(w *worker.Worker) { rt.ZMQ.CloseOf(w) }})
 	rt.coreSections()
 	rt.coreCommands()
 	queue.Commands(rt.openedQueue, rt.Log, rt.Command)
@@ -145,15 +146,15 @@ func (rt *Runtime) assemble(p Program) (err error) {
 	return nil
 }
 
-// terminateSockets ends all socket calls when the latch closes, and makes the shutdown wait for the sockets' owners.
+// terminateSockets ends all socket calls when the latch closes, and makes the shutdown wait for the sockets' owners. What is
+// open then is closed by force only when the dump has shown it.
 func (rt *Runtime) terminateSockets() {
 	ended := make(chan error, 1)
-	context.AfterFunc(rt.Context(), func() {
-		within, cancel := context.WithTimeout(context.Background(), rt.Settings.Shutdown.Grace)
-		defer cancel()
-		ended <- rt.ZMQ.Term(within)
+	context.AfterFunc(rt.Context(), func() { ended <- rt.ZMQ.Term(rt.life.Explained()) })
+	rt.OnStop("sockets", socketBudget, func(context.Context) error {
+		rt.ZMQ.CloseOf(nil) // all workers have ended
+		return <-ended
 	})
-	rt.OnStop("sockets", socketBudget, func(context.Context) error { return <-ended })
 }
 
 // body is what runs until the latch closes: what may be refused comes before anything is started.

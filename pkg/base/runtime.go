@@ -92,8 +92,13 @@ type previousRun struct {
 // Context ends when the process shall end. Workers get their own from Go.
 func (rt *Runtime) Context() context.Context { return rt.life.Context() }
 
-// Stop ends the process because of cause, unless it ends already.
+// Stop ends the process because of cause, unless it ends already. The cause's kind decides the exit code.
 func (rt *Runtime) Stop(cause error) { rt.life.Stop(cause) }
+
+// Done ends the process in order, with 0, since the work that it is for is done: for apps whose work has an end.
+func (rt *Runtime) Done(reason string) {
+	rt.life.Stop(&fault.Error{Kind: fault.KindDone, Op: "done", Err: errors.New(reason)})
+}
 
 // refuse ends the process because of a registration that can't be.
 func (rt *Runtime) refuse(what, name, format string, args ...any) {

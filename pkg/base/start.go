@@ -119,15 +119,17 @@ func logEnd(rt *Runtime, e lifecycle.Exit) {
 		attrs = append(attrs, "hint", hint)
 	}
 	text, level := "stopped", rule.Level
-	if !e.Clean {
+	switch {
+	case e.Unclean != "":
+		text, level, attrs = "stopped, but not cleanly", slog.LevelError, append(attrs, "unclean", e.Unclean)
+	case !e.Clean:
 		text, level = "stopped, the end had to be forced", slog.LevelError
 		if names := rt.alive(); names != "" {
 			attrs = append(attrs, "alive", names)
 		}
 	}
-	rt.logs.ReportLeftOut() // before the last line, which is the cause, whatever the level
-	rt.logs.SetLevel(min(rt.logs.Level(), level))
-	rt.Log.Log(context.Background(), level, text, attrs...)
+	rt.logs.SetLevel(min(rt.logs.Level(), level)) // the cause stands there whatever the level
+	rt.logs.Last(level, text, attrs...)
 	ctx, cancel := context.WithTimeout(context.Background(), flushBudget)
 	defer cancel()
 	_ = rt.logs.Close(ctx) // there is nobody left to tell

@@ -28,7 +28,7 @@ func TestWrongTelemetryIsRefusedAtStart(t *testing.T) {
 	for _, setting := range []string{"METRICS_ADDR=" + busy.Addr().String(), "METRICS_ADDR=nonsense", "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318",
 		"OTEL_TRACES_SAMPLER=some", "STATSD_ADDR=nowhere", "INFLUX_URL=http://db:8086", "OTEL_EXPORTER_OTLP_HEADERS=t0ken", "METRIC_ADDR=:1", "INFLUX_TOKN=t0ken"} {
 		name, _, _ := strings.Cut(setting, "=")
-		code, _, err := call(t, func(rt *Runtime) error { rt.Stop(nil); return rt.Wait() }, []string{setting})
+		code, _, err := call(t, func(rt *Runtime) error { rt.Done("tested"); return rt.Wait() }, []string{setting})
 		if name == "METRIC_ADDR" { // not ours: only a warning
 			if code != 0 {
 				t.Errorf("%s: have %d", setting, code)
@@ -40,7 +40,7 @@ func TestWrongTelemetryIsRefusedAtStart(t *testing.T) {
 			t.Errorf("%s: want 78 and one line that names it, have %d, %s", setting, code, err)
 		}
 	}
-	if code, out, _ := call(t, func(rt *Runtime) error { rt.Stop(nil); return rt.Wait() }, []string{"METRICS_ADDR=off", "OTEL_ANYTHING=x", "OTEL_BSP_SCHEDULE_DELAY=100"}); code != 0 || strings.Contains(out, "serving metrics") {
+	if code, out, _ := call(t, func(rt *Runtime) error { rt.Done("tested"); return rt.Wait() }, []string{"METRICS_ADDR=off", "OTEL_ANYTHING=x", "OTEL_BSP_SCHEDULE_DELAY=100"}); code != 0 || strings.Contains(out, "serving metrics") {
 		t.Errorf("want off to mean nowhere and other OTEL_ names taken, have %d\n%s", code, out)
 	}
 }
@@ -86,7 +86,9 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 		statusOf(t, rt.addr, "/call")
 		onePipe(t, rt)
 		id := event.NewID()
-		if _, err := q.Publish(rt.Context(), event.Event{ID: id, Body: []byte("{}")}); err != nil {
+		events, published := rt.Telemetry.Publish(rt.Context(), []event.Event{{ID: id, Body: []byte("{}")}})
+		_, err = q.Publish(rt.Context(), events...)
+		if published(id, err); err != nil {
 			return err
 		}
 		e, err := q.Next(telemetry.NewContext(rt.Context(), rt.Telemetry))
@@ -107,7 +109,7 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 		report(rt, partner.URL) // part schedule
 		// The queue's state is asked for once a second at most: what is counted here is known at once.
 		text = fetch(t, metricsURL.FindStringSubmatch(logs.String())[1])
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}
 	dir := t.TempDir()
@@ -119,7 +121,7 @@ func TestARunningAppExportsTheTable(t *testing.T) {
 			t.Fatalf("have %d\n%s", code, logs)
 		}
 	}
-	for _, want := range []string{`build_info{commit="",deployment="blue",go="go`, `last_exit_info{code="0",kind="stopped"} 1`, "events_accepted_total 1", "events_processed_total 1",
+	for _, want := range []string{`build_info{commit="",deployment="blue",go="go`, `last_exit_info{code="0",kind="done"} 1`, "events_accepted_total 1", "events_processed_total 1",
 		`uncaught_exceptions_total{kind="panic",where="web"} 1`, "queue_available 1", "workers_stalled 0", `zmq_recv_duration_seconds_count{endpoint="inproc://x"} 1`,
 		`job_runs_total{job="report",outcome="done"} `, `job_pings_total{job="report",outcome="sent"} `, `job_last_success_timestamp_seconds{job="report"} `, // part schedule
 		`dependency_tries_refused_total{dependency="flaky",reason="open"} 1`, `dependency_breaker_changes_total{dependency="flaky",state="open"} 1`, `dependency_breaker_open{dependency="flaky"} 1`,
@@ -174,7 +176,7 @@ func TestWhatIsNotKnownOfTheQueueIsNotMeasured(t *testing.T) {
 		for well = measured(rt, rt.Context()); well["queue_available"] == 0; well = measured(rt, rt.Context()) {
 			time.Sleep(time.Millisecond) // the queue answers with what it found for a second
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}, nil)
 	if code != 0 {

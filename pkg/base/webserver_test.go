@@ -39,7 +39,7 @@ func TestTheSettingsOfTheEdgeReachIt(t *testing.T) {
 				t.Errorf("%s: have %s and %s", from, p, l)
 			}
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}, []string{"WEB_RATE=2", "WEB_BURST=10", "WEB_TRUSTED_PROXIES=127.0.0.0/8,fd00::/8"})
 }
@@ -73,7 +73,7 @@ func TestFeedbackIsLogged(t *testing.T) {
 		if answer.StatusCode != 200 {
 			t.Errorf("have %s", answer.Status)
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}, nil)
 	id := regexp.MustCompile(`"msg":"feedback".*"report_id":"([0-9a-f]{32})".*"comment":"it broke when I looked"`).FindStringSubmatch(out)
@@ -91,7 +91,7 @@ func TestWhatHasNeverBeenReadyEndsWithoutDelay(t *testing.T) {
 		if have := rt.drainDelay(); have != 3*time.Second {
 			t.Errorf("once started: have %v", have)
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return nil
 	}, []string{"DRAIN_DELAY=3s"})
 }

@@ -47,7 +47,7 @@ func TestACommandOfAForkIsReached(t *testing.T) {
 				t.Errorf("%s: want %d, %q, %q, have %d, %q, %q", c.args, c.code, c.out, c.err, code, out, err)
 			}
 		}
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}, vars)
 	if code != 0 {

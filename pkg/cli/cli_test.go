@@ -24,7 +24,14 @@ func call(t *testing.T, run func(*base.Runtime) error, vars []string, args ...st
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	env := config.Environment{Vars: append(vars, "WEB_ADDR=127.0.0.1:0", "SYSLOG_ADDRESS=off", "DATA_DIR="+t.TempDir())} // the first counts
-	p := &program{cfg: &forked{}, run: run, env: env, args: args, out: &stdout, err: &stderr, signals: lifecycle.Arm()}
+	done := func(rt *base.Runtime) error {
+		err := run(rt)
+		if err == nil {
+			rt.Done("tested")
+		}
+		return err
+	}
+	p := &program{cfg: &forked{}, run: done, env: env, args: args, out: &stdout, err: &stderr, signals: lifecycle.Arm()}
 	defer p.signals.Disarm()
 	return p.main(), stdout.String(), stderr.String()
 }

@@ -31,7 +31,7 @@ func TestThePartsOfTheHealthAreSortedAndReadable(t *testing.T) {
 		}
 		_, answer, _ := call(t, nil, vars, "ctl", "status")
 		text = regexp.MustCompile(" +").ReplaceAllString(answer, " ")
-		rt.Stop(nil)
+		rt.Done("tested")
 		return rt.Wait()
 	}, vars)
 	if code != 0 {

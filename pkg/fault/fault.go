@@ -29,6 +29,7 @@ const (
 	KindTerminated             // a call that returned because its socket context was terminated
 	KindPermanent              // an event that can't be handled, however often it is tried
 	KindStopped                // somebody asked the process to stop
+	KindDone                   // the app said that its work is done
 )
 
 // Rule is what follows from a Kind.
@@ -66,6 +67,7 @@ var rules = [...]Rule{
 		"a socket call was ended by the end of its context"},
 	KindPermanent: {KindPermanent, "permanent", slog.LevelError, true, false, ExitUnhandled,
 		"an event can't be handled, however often it is tried"},
+	KindDone:    {KindDone, "done", slog.LevelInfo, false, false, ExitClean, "the app said that its work is done"},
 	KindStopped: {KindStopped, "stopped", slog.LevelInfo, false, false, ExitClean, "somebody asked the process to stop"},
 }
 

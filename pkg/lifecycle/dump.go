@@ -77,6 +77,9 @@ func (l *Life) keep(why string, r *recorder) (parts []part, path string, err err
 	if l.dir != "" {
 		path, err = dumpToFile(l.dir, parts, r)
 	}
+	if l.Closing() {
+		l.isKept()
+	}
 	return parts, path, err
 }
 

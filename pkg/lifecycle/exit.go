@@ -15,10 +15,11 @@ import (
 type Exit struct {
 	Run     string    `json:"run"` // the run's id, as in the lock file
 	Code    int       `json:"code"`
-	Kind    string    `json:"kind"`             // the first cause's, see pkg/fault
-	Cause   string    `json:"cause"`            // the first cause
-	Worker  string    `json:"worker,omitempty"` // the worker or dependency that failed, if one did
-	Clean   bool      `json:"clean"`            // false: the end was forced
+	Kind    string    `json:"kind"`              // the first cause's, see pkg/fault
+	Cause   string    `json:"cause"`             // the first cause
+	Worker  string    `json:"worker,omitempty"`  // the worker or dependency that failed, if one did
+	Clean   bool      `json:"clean"`             // false: the end was forced, or something went wrong in it
+	Unclean string    `json:"unclean,omitempty"` // what went wrong first while the process closed
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`
 	Uptime  float64   `json:"uptime_seconds"`
@@ -34,7 +35,12 @@ func (l *Life) exit(cause error, clean bool) Exit {
 	if f, ok := errors.AsType[*fault.Error](cause); ok {
 		e.Worker = f.Subject
 	}
-	if !clean && e.Code == fault.ExitClean {
+	l.mu.Lock()
+	if clean && l.flaw != nil {
+		e.Clean, e.Unclean = false, l.flaw.Error()
+	}
+	l.mu.Unlock()
+	if !e.Clean && e.Code == fault.ExitClean {
 		e.Code, e.Kind = fault.ExitUnclean, fault.KindUnclean.String()
 	}
 	return e

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -42,8 +43,10 @@ func (l *Life) runHooks() {
 		go func() {
 			defer cancel() // runs after close(done): until then only the budget can end the context
 			defer close(done)
+			err := errGoexit
+			defer func() { l.endHook(h, err) }()
 			stack.Labelled(ctx, hookLabel(h.name), func(ctx context.Context) {
-				l.endHook(h, fault.Recover("hook "+h.name, func() error { return h.fn(ctx) }))
+				err = fault.Recover("hook "+h.name, func() error { return h.fn(ctx) })
 			})
 		}()
 		select {
@@ -53,6 +56,7 @@ func (l *Life) runHooks() {
 			case <-done: // it ended together with its context
 			default:
 				late = append(late, done)
+				l.Flaw(fmt.Errorf("hook %s: it took longer than its budget of %v", h.name, h.budget))
 				go l.opts.Log.Warn("a shutdown hook takes longer than its budget", "hook", h.name, "budget", h.budget.String())
 			}
 		}
@@ -61,6 +65,8 @@ func (l *Life) runHooks() {
 		<-done
 	}
 }
+
+var errGoexit = errors.New("the goroutine was ended by runtime.Goexit")
 
 func hookLabel(name string) string { return "hook-" + name }
 
@@ -84,7 +90,15 @@ func (l *Life) endHook(h *hook, err error) {
 	took := time.Since(h.started)
 	l.mu.Unlock()
 	if err != nil {
-		l.opts.Log.Warn("a shutdown hook failed", "hook", h.name, "error", err, "took", took.String())
+		l.Flaw(fmt.Errorf("hook %s: %w", h.name, err))
+		level, attrs := slog.LevelWarn, []any{"hook", h.name, "error", err, "took", took.String()}
+		if trace := fault.Stack(err); len(trace) > 0 {
+			attrs = append(attrs, "stack", string(trace))
+		}
+		if errors.Is(err, errGoexit) || fault.Of(err) == fault.KindPanic {
+			level = slog.LevelError
+		}
+		l.opts.Log.Log(context.Background(), level, "a shutdown hook failed", attrs...)
 		return
 	}
 	l.opts.Log.Debug("shutdown hook done", "hook", h.name, "took", took.String())

@@ -74,6 +74,10 @@ type Life struct {
 	asked  time.Time // when a signal began a delay; zero: none did
 	closed time.Time
 	hooks  []*hook
+	flaw   error // the first thing that went wrong while closing; nil: the end is clean so far
+
+	explained context.Context // ends when the dump of a slow shutdown is kept
+	isKept    context.CancelFunc
 
 	dumping  sync.Mutex // one dump at a time; guards dir and sections
 	dir      string     // where dumps go; empty: to the log alone
@@ -92,6 +96,7 @@ func New(o Options) *Life {
 	l := &Life{opts: o, began: time.Now(), tracing: true, sections: o.Sections}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.leaving, l.leave = context.WithCancel(l.ctx)
+	l.explained, l.isKept = context.WithCancel(context.Background())
 	return l
 }
 
@@ -115,11 +120,25 @@ func (l *Life) Context() context.Context { return l.ctx }
 // Closing returns whether the latch has closed.
 func (l *Life) Closing() bool { return l.ctx.Err() != nil }
 
-// Stop closes the latch because of cause, and returns whether this was the first cause. A nil cause is an orderly end.
-// It never blocks.
+// Explained returns the context that ends when the dump of a slow shutdown has been written to the data folder. Who closes by
+// force what others forgot waits for it: the dump shall show what was open. It does not end with a shutdown that is quick.
+func (l *Life) Explained() context.Context { return l.explained }
+
+// Flaw makes the end an unclean one, because of what went wrong while the process closes. The first flaw is kept. It turns the
+// code 0 into 70, and no other.
+func (l *Life) Flaw(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.flaw == nil {
+		l.flaw = err
+	}
+}
+
+// Stop closes the latch because of cause, and returns whether this was the first cause. It never blocks. Clean ends have a
+// cause of fault.KindStopped or fault.KindDone; a nil cause is an end that nobody asked for.
 func (l *Life) Stop(cause error) bool {
 	if cause == nil {
-		cause = &fault.Error{Kind: fault.KindStopped, Err: fmt.Errorf("the work is done")}
+		cause = ended("stopped without a cause")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -131,9 +150,21 @@ func (l *Life) Stop(cause error) bool {
 	return true
 }
 
+func ended(what string) error {
+	return &fault.Error{Kind: fault.KindEnded, Hint: "say Done(reason) if the work is done", Err: errors.New(what)}
+}
+
+// Returned is Stop for the return of what the app runs: without an error that is an end that nobody asked for, too.
+func (l *Life) Returned(err error) {
+	if err == nil {
+		err = ended("run returned although nobody asked it to")
+	}
+	l.Stop(err)
+}
+
 // Run calls body, in a goroutine of its own, with the Life's context. It blocks until the process may exit: until body
-// and the hooks have returned, or the end is forced. Body's error, or its return, closes the latch if nothing did
-// before. Run is called once.
+// and the hooks have returned, or the end is forced. Body's error closes the latch if nothing did before; so does its return
+// without one, which is an end that nobody asked for. Run is called once.
 func (l *Life) Run(body func(context.Context) error) Exit {
 	done := make(chan struct{})
 	defer close(done)
@@ -146,7 +177,7 @@ func (l *Life) Run(body func(context.Context) error) Exit {
 		defer close(orderly)
 		defer l.runHooks()
 		err := errors.New("the main goroutine was ended by runtime.Goexit")
-		defer func() { l.Stop(err) }()
+		defer func() { l.Returned(err) }()
 		stack.Labelled(l.ctx, "main", func(ctx context.Context) {
 			err = fault.Recover("main", func() error { return body(ctx) })
 		})

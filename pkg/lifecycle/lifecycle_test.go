@@ -73,7 +73,9 @@ func TestTheFirstCauseDecidesTheCode(t *testing.T) {
 		kind   string
 	}{
 		{"asked to stop", []error{stopped}, obey, 0, "stopped"},
-		{"body is done", nil, func(context.Context) error { return nil }, 0, "stopped"},
+		{"body returns", nil, func(context.Context) error { return nil }, 1, "ended"},
+		{"stopped without a cause", []error{nil}, obey, 1, "ended"},
+		{"done", []error{&fault.Error{Kind: fault.KindDone, Err: errors.New("all is sold")}}, obey, 0, "done"},
 		{"body fails", nil, func(context.Context) error { return errBoom }, 1, "unhandled"},
 		{"body panics", nil, func(context.Context) error { panic("boom") }, 1, "panic"},
 		{"dependency", []error{fault.Dependency("db", errBoom)}, obey, 69, "dependency"},
@@ -245,7 +247,7 @@ func TestALogThatBlocksDoesNotHoldUpTheEnd(t *testing.T) {
 		free := make(chan struct{})
 		l := virtual(Options{Log: slog.New(blocked{slog.DiscardHandler, free}), Signals: &Signals{c: make(chan os.Signal)}}, dir)
 		l.OnStop("talker", time.Second, func(context.Context) error { l.opts.Log.Info("blocks"); return nil })
-		l.Stop(nil)
+		l.Stop(errAsked)
 		began := time.Now()
 		e := l.Run(obey)
 		if took := time.Since(began); e.Code != 70 || took != 35*time.Second {
@@ -269,7 +271,7 @@ func TestDumpsAreBoundedInNumber(t *testing.T) {
 	dir := t.TempDir()
 	l := New(Options{Log: slog.New(slog.DiscardHandler)})
 	l.KeepDumps(dir)
-	defer l.Stop(nil)
+	defer l.Stop(errAsked)
 	dumps := filepath.Join(dir, "dumps")
 	if err := os.MkdirAll(dumps, 0o755); err != nil {
 		t.Fatal(err)
@@ -307,7 +309,7 @@ func TestADumpDoesNotWaitForTheLogOfAnother(t *testing.T) {
 		if list, _ := filepath.Glob(filepath.Join(dir, "dumps", "*.txt")); len(list) != 2 {
 			t.Errorf("want two dumps, have %q", list)
 		}
-		l.Stop(nil)
+		l.Stop(errAsked)
 		close(free)
 	})
 }
@@ -322,7 +324,7 @@ func TestDumpsAndCrashesAreTheOwnersAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := New(Options{Log: slog.New(slog.DiscardHandler)})
-	defer l.Stop(nil)
+	defer l.Stop(errAsked)
 	l.KeepDumps(f.Dir)
 	if _, err := l.Dump("test"); err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ func (h *front) Handle(ctx context.Context, r slog.Record) error {
 	if h.log.observe != nil {
 		h.log.observe(ctx, flat)
 	}
-	return h.log.all.Handle(ctx, flat)
+	return h.log.write(ctx, h.log.all, flat)
 }
 
 func workerName(ctx context.Context) string {

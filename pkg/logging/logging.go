@@ -75,6 +75,9 @@ type Log struct {
 	configured slog.Level
 	decided    bool // somebody has chosen the level: start-up's debug is over
 
+	gate sync.RWMutex // held for reading while a record is written
+	last bool         // Last was called: nothing more is written
+
 	truncated atomic.Uint64
 	closing   sync.Once
 	closeErr  error
@@ -195,9 +198,30 @@ func (l *Log) ReportLeftOut() {
 	l.dedup.close()
 }
 
+// Last logs a record as the last one: whatever is logged later, or at the same time, is not written. It blocks as long as an
+// output does.
+func (l *Log) Last(level slog.Level, msg string, args ...any) {
+	l.ReportLeftOut()
+	l.gate.Lock() // when those that are being written are
+	l.last = true
+	l.gate.Unlock()
+	l.logger.Log(context.WithValue(context.Background(), lastKey{}, true), level, msg, args...)
+}
+
+type lastKey struct{}
+
+func (l *Log) write(ctx context.Context, to slog.Handler, r slog.Record) error {
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	if l.last && ctx.Value(lastKey{}) == nil {
+		return nil
+	}
+	return to.Handle(ctx, r)
+}
+
 // Close logs what was left out, hands what is queued to syslog and ends it; it blocks until that is done
 // or ctx ends. Its error has the number of records that were not delivered. Later records still go to Out, none of them left
-// out. Only the first call acts; the others return its result.
+// out, unless Last was called. Only the first call acts; the others return its result.
 func (l *Log) Close(ctx context.Context) error {
 	l.closing.Do(func() {
 		l.ReportLeftOut()
@@ -216,7 +240,7 @@ func (l *Log) notice(msg string, attrs ...slog.Attr) {
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, msg, 0)
 	r.AddAttrs(slog.String(workerKey, "syslog"))
 	r.AddAttrs(attrs...)
-	_ = l.out.Handle(context.Background(), r) // if standard output fails there is nowhere to log it
+	_ = l.write(context.Background(), l.out, r) // if standard output fails there is nowhere to log it
 }
 
 // logLeftOut returns a function that logs, as what, how many lines were left out.
@@ -227,7 +251,7 @@ func (l *Log) logLeftOut(what string) func(leftOut) {
 		}
 		r := slog.NewRecord(time.Now(), o.level, what, 0)
 		r.AddAttrs(slog.String(workerKey, o.worker), slog.String("line", o.message), slog.Uint64("count", o.count))
-		_ = l.all.Handle(context.Background(), r)
+		_ = l.write(context.Background(), l.all, r)
 	}
 }
 

@@ -43,7 +43,11 @@ type Options struct {
 	Log      *slog.Logger                        // nil: slog.Default()
 	Deadline time.Duration                       // for workers without one of their own; 0: DefaultDeadline
 	Report   func(context.Context, *fault.Error) // passed to the guard; must not block
-	Fail     func(error)                         // called once for each end that must end the process; must not block
+	// Ended is called when a worker has ended, whatever way, before anything else follows: to close what it left open. It must
+	// return soon.
+	Ended func(*worker.Worker)
+	Flaw  func(error) // called for a panic while shutting down, which makes the end unclean; must not block
+	Fail  func(error) // called once for each end that must end the process; must not block
 }
 
 // Nanny runs and watches workers.
@@ -71,6 +75,12 @@ func New(ctx context.Context, o Options) *Nanny {
 	if o.Fail == nil {
 		o.Fail = func(error) {}
 	}
+	if o.Flaw == nil {
+		o.Flaw = func(error) {}
+	}
+	if o.Ended == nil {
+		o.Ended = func(*worker.Worker) {}
+	}
 	n := &Nanny{ctx: ctx, opts: o, workers: map[string]*tracked{}, changed: make(chan struct{})}
 	n.guard = fault.Guard{Log: o.Log, Closing: n.closing, Report: o.Report}
 	n.watch = &watcher{nanny: n, joins: make(chan struct{}, 1)}
@@ -88,10 +98,15 @@ const reportTime = 500 * time.Millisecond
 func (n *Nanny) report(ctx context.Context, name string, err error) {
 	reported := make(chan struct{})
 	go func() { defer close(reported); n.guard.Handle(ctx, name, err) }()
+	await(reported)
+}
+
+// await waits for c to be closed, for reportTime at most: the log may be what hangs.
+func await(c <-chan struct{}) {
 	timer := time.NewTimer(reportTime)
 	defer timer.Stop()
 	select {
-	case <-reported:
+	case <-c:
 	case <-timer.C:
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
 	"time"
 
 	"example.com/base-app/pkg/fault"
@@ -77,8 +80,10 @@ func (t *tracked) supervise() {
 	for {
 		began := time.Now()
 		err := t.run()
+		n.opts.Ended(t.worker)
 		switch {
 		case n.closing():
+			t.logLate(err)
 			t.enter(StateStopped, err)
 			return
 		case err == nil && t.policy.oneShot:
@@ -121,13 +126,59 @@ func (t *tracked) mayRestart(now time.Time) bool {
 func (t *tracked) run() error {
 	ended := make(chan error, 1)
 	go func() {
-		err := errors.New("the goroutine was ended by runtime.Goexit")
+		err := errGoexit
 		defer func() { ended <- err }()
 		stack.Labelled(worker.NewContext(t.nanny.ctx, t.worker), t.name, func(ctx context.Context) {
 			err = fault.Recover(t.name, func() error { return t.fn(ctx) })
 		})
 	}()
 	return <-ended
+}
+
+var errGoexit = errors.New("the goroutine was ended by runtime.Goexit")
+
+// logLate logs how a worker ended while the process shuts down. What is only the echo of that is for debug. An error is one
+// warning and changes nothing; a panic makes the end unclean.
+func (t *tracked) logLate(err error) {
+	if err == nil {
+		return
+	}
+	n := t.nanny
+	level, kind := slog.LevelWarn, fault.Of(err)
+	switch {
+	case echo(err, context.Cause(n.ctx)):
+		level = slog.LevelDebug
+	case kind == fault.KindPanic || errors.Is(err, errGoexit):
+		level = slog.LevelError
+		n.opts.Flaw(fmt.Errorf("worker %s: %w", t.name, err))
+	}
+	attrs := []any{"subject", t.name, "kind", kind.String(), "error", err}
+	if trace := fault.Stack(err); len(trace) > 0 {
+		attrs = append(attrs, "stack", string(trace))
+	}
+	ctx := fault.Reported(worker.NewContext(n.ctx, t.worker)) // nothing is reported while shutting down
+	logged := make(chan struct{})
+	go func() { defer close(logged); n.opts.Log.Log(ctx, level, "failed while shutting down", attrs...) }()
+	await(logged)
+}
+
+// echo returns whether err says only that the process shuts down: each error in its tree is the cause of that, the end of a
+// context, or the end of a server or a socket.
+func echo(err, cause error) bool {
+	if list, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range list.Unwrap() {
+			if !echo(e, cause) {
+				return false
+			}
+		}
+		return true
+	}
+	for _, e := range []error{cause, context.Canceled, http.ErrServerClosed, net.ErrClosed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return fault.Of(err) == fault.KindTerminated
 }
 
 // explain returns the error that people read, for what a worker returned.

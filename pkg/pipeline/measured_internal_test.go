@@ -17,20 +17,6 @@ import (
 	"example.com/base-app/pkg/zmq"
 )
 
-// measuredQueue is what base.Events is to the app.
-type measuredQueue struct {
-	*queue.Queue
-	telemetry *telemetry.Telemetry
-}
-
-func (q measuredQueue) Next(ctx context.Context) (event.Event, error) {
-	e, err := q.Queue.Next(ctx)
-	if err == nil {
-		q.telemetry.Deliver(ctx, &e)
-	}
-	return e, err
-}
-
 // BenchmarkPipelineMeasured is how fast events go through the queue and the workers with all exporters on and one trace
 // in a hundred kept, beside the same with everything off, in turns: the share of the rate, and of the processor's time.
 func BenchmarkPipelineMeasured(b *testing.B) {
@@ -87,7 +73,7 @@ func fill(b *testing.B, q *queue.Queue, tel *telemetry.Telemetry, n int) {
 // drain runs the workers until n events are handled and settled.
 func drain(b *testing.B, q *queue.Queue, tel *telemetry.Telemetry, workers, n int) {
 	log := slog.New(slog.DiscardHandler)
-	f := newFlow(measuredQueue{q, tel}, log, nil)
+	f := newFlow(measured{q, tel}, log, nil)
 	f.zmq = zmq.NewContext(zmq.Options{Log: log, Observe: tel.Socket()})
 	stop := through(telemetry.NewContext(b.Context(), tel), b, f, workers, n)
 	for {

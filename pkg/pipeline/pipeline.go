@@ -45,7 +45,7 @@ type Pipeline struct {
 	relay      RelayFunc
 
 	opened chan struct{} // closed when events is there
-	events *base.Events
+	events measured
 }
 
 // New returns the pipeline of rt, without a handler. It starts nothing.
@@ -158,13 +158,14 @@ func (p *Pipeline) Run(routes func(*http.ServeMux)) error {
 	for _, pool := range pools {
 		inFlight += perWorker * pool.size
 	}
-	events, err := p.rt.OpenQueue(inFlight, p.handlers.mostTries())
+	q, err := p.rt.OpenQueue(inFlight, p.handlers.mostTries())
 	if err != nil {
 		return err
 	}
 	if err := p.declareFaults(); err != nil {
 		return err
 	}
+	events := measured{q, p.rt.Telemetry}
 	p.events = events
 	close(p.opened)
 	// Before the workers: an address that is taken is known before they start.

@@ -225,6 +225,19 @@ func (c *Context) Term(ctx context.Context) error {
 	}
 }
 
+// CloseOf closes the sockets that w opened and that are still open, with a warning that names each. The caller knows that w has
+// ended. A nil w means those that no worker opened. It blocks for 250 ms at most; see Socket.Close.
+func (c *Context) CloseOf(w *worker.Worker) {
+	var closing sync.WaitGroup
+	for _, s := range c.open() {
+		if s.owner == w {
+			c.log.Warn("a socket was left open; it is closed", "subject", w.Name(), "socket", s.info().String())
+			closing.Go(func() { _ = s.Close() })
+		}
+	}
+	closing.Wait()
+}
+
 // Sockets describes the open sockets, oldest first. It never waits for a peer or a worker.
 func (c *Context) Sockets() []SocketInfo {
 	list := c.open()
