@@ -61,7 +61,7 @@ func TestAWrongRegistrationEndsTheProcess(t *testing.T) {
 			cause = context.Cause(rt.Context())
 			return rt.Wait()
 		}, nil)
-		if code != 78 || fault.Of(cause) != fault.KindUnhandled || !strings.Contains(cause.Error(), want) {
+		if code != 78 || fault.Of(cause) != fault.KindConfig || !strings.Contains(cause.Error(), want) {
 			t.Errorf("want 78 and %s, have %d, %v\n%s", want, code, cause, out)
 		}
 	}
