@@ -17,8 +17,9 @@ type handler struct {
 	handled  atomic.Uint64
 }
 
-func newHandler(rt *base.Runtime, cfg *config) *handler {
-	return &handler{log: rt.Log, greeting: cfg.Greeting}
+// newHandler opens what the app needs: a database, clients of other services. An error ends the start.
+func newHandler(rt *base.Runtime, cfg *config) (*handler, error) {
+	return &handler{log: rt.Log, greeting: cfg.Greeting}, nil
 }
 
 // any does what the app is for, with one event. Return nil when it is done. Return an error and the event comes again after

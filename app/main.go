@@ -20,7 +20,10 @@ func main() { os.Exit(cli.Main(&config{}, run)) }
 
 // run makes the app and waits for its end. It returns the cause, which decides the exit code.
 func run(rt *base.Runtime, cfg *config) error {
-	h := newHandler(rt, cfg)
+	h, err := newHandler(rt, cfg)
+	if err != nil {
+		return err
+	}
 	p := pipeline.New(rt)
 	p.HandleAll(h.any) // each event; p.Handle("order.created", h.order) would take those of one type
 	return p.Run(h.routes)

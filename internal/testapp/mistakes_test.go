@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"time"
 
@@ -34,6 +35,23 @@ func runMistaken(rt *base.Runtime, cfg *mistakenConfig) error {
 	case "nil middleware":
 		p.HandleAll(h)
 		p.Use(func(pipeline.Handler) pipeline.Handler { return nil })
+	case "same workers":
+		p.Handle("a b", h, pipeline.Parallel(1))
+		p.Handle("a_b", h, pipeline.Parallel(1))
+	case "nil option":
+		p.Handle("order.created", h, nil)
+	case "taken route":
+		p.HandleAll(h)
+		return p.Run(func(mux *http.ServeMux) { mux.HandleFunc("POST /events", http.NotFound) })
+	case "early publish":
+		p.HandleAll(h)
+		_, err := p.Publish(rt.Context(), event.Event{Body: []byte("{}")})
+		return err
+	case "command twice":
+		p.HandleAll(h)
+		for range 2 {
+			rt.Command("GET /stock", func(*http.Request) (any, error) { return 1, nil })
+		}
 	case "late":
 		p.HandleAll(h)
 		time.AfterFunc(200*time.Millisecond, func() { p.Handle("order.created", h) })

@@ -120,7 +120,7 @@ func (p *Problems) add(a Alert) bool {
 	return news
 }
 
-// Settled is for Surroundings.Settled: it keeps what became of what was sent.
+// Settled is for Surroundings.Outcome: it keeps what became of what was sent.
 func (p *Problems) Settled(service, key string, s State, f Fate) {
 	p.lock.Lock()
 	defer p.lock.Unlock()

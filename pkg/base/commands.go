@@ -53,6 +53,9 @@ func (rt *Runtime) coreCommands() {
 	ask("GET /commands", func() any {
 		rt.mu.Lock()
 		defer rt.mu.Unlock()
+		if rt.commands.own == 0 {
+			return CommandList{} // it is starting
+		}
 		return CommandList{slices.Clone(rt.commands.names[rt.commands.own:])}
 	})
 	rt.logs.Commands(rt.Command)

@@ -23,7 +23,7 @@ type FaultPoint struct {
 	Kinds    []string      // those that it takes
 	Vital    bool          // all work passes here
 	Fatal    bool          // an error or a panic here ends the process
-	Patience time.Duration // who is held here for so long ends the process, or fails at least; 0: for ever
+	Patience time.Duration // a worker that is held here for so long ends the process, a call fails; 0: neither
 }
 
 // faultHooks are what fault points call: nothing, unless the part chaos is there.
@@ -41,6 +41,6 @@ func noFaults() faultHooks {
 		declare: func(FaultPoint) error { return nil }}
 }
 
-// callFaults are what a call can take that must lose nothing: to who publishes an event a drop would be a lie, and what
-// is lost between the queue and the handler stays in flight until the process ends.
+// callFaults are what a call can take that must lose nothing: a dropped publish would report a loss although the event is
+// stored, and what is lost between the queue and the handler stays in flight until the process ends.
 func callFaults() []string { return []string{FaultLatency, FaultError, FaultPanic, FaultStall} }

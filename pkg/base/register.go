@@ -13,10 +13,11 @@ import (
 )
 
 // A part of the app, the template's or a fork's, registers what it adds while the app starts. What is wrong with that (a
-// name that is taken, no function, too late) is a mistake in the program: it ends the process at once, with exit code 1.
+// name that is taken, no function, too late) is a mistake in the program: it ends the process at once, with exit code 78,
+// since a restart can't mend it.
 
-// accepts tells whether name may be registered, as the first of what.
-func (rt *Runtime) accepts(what, name string, hasFunction bool) bool {
+// claim reserves a name for the first of what. If it can't be had, it ends the process and returns false.
+func (rt *Runtime) claim(what, name string, hasFunction bool) bool {
 	rt.mu.Lock()
 	taken := rt.registered[what+" "+name]
 	rt.registered[what+" "+name] = true
@@ -52,7 +53,7 @@ func (rt *Runtime) OnStop(name string, budget time.Duration, fn func(context.Con
 // its error the app is degraded: not ready, and `app health` fails, so that a person looks; /healthz keeps its 200,
 // since a restart wouldn't help. It is asked often and must not block for long.
 func (rt *Runtime) Check(name string, ask func() (any, error)) {
-	if !rt.accepts("check", name, ask != nil) {
+	if !rt.claim("check", name, ask != nil) {
 		return
 	}
 	rt.mu.Lock()
@@ -69,7 +70,7 @@ func (rt *Runtime) allChecks() []check {
 // Dump adds a section to the state dump. items is given every goroutine's stack, and is left out with a remark if it
 // doesn't answer within half a second: what it asks may be locked by what hangs.
 func (rt *Runtime) Dump(name string, items func(all []stack.Goroutine) []lifecycle.Item) {
-	if rt.accepts("section of the dump", name, items != nil) {
+	if rt.claim("section of the dump", name, items != nil) {
 		rt.life.AddSection(lifecycle.Section{Name: name, Items: items})
 	}
 }
@@ -86,7 +87,7 @@ func (rt *Runtime) Measure(read func(ctx context.Context, put telemetry.Put), ow
 		return
 	}
 	for _, m := range own {
-		if !rt.accepts("metric", m.Exported(), true) {
+		if !rt.claim("metric", m.Exported(), true) {
 			return
 		}
 	}
@@ -130,7 +131,7 @@ func (rt *Runtime) Command(pattern string, answer func(*http.Request) (any, erro
 // CommandHandler is Command for an answer that is not JSON.
 func (rt *Runtime) CommandHandler(pattern string, h http.Handler) {
 	switch {
-	case !rt.accepts("command", pattern, h != nil):
+	case !rt.claim("command", pattern, h != nil):
 		return
 	case !commandPattern.MatchString(pattern):
 		rt.refuse("command", pattern, "not like GET /name or POST /name")
@@ -163,5 +164,5 @@ func (rt *Runtime) flush(fn func(context.Context)) {
 	})
 }
 
-// closeMargin is what is left of the budget of the last words for whoever doesn't notice at once that it is over.
+// closeMargin is how long before the end of its budget a flush gives up, so that a slow sender is not taken for a hang.
 const closeMargin = 500 * time.Millisecond

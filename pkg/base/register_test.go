@@ -61,8 +61,8 @@ func TestAWrongRegistrationEndsTheProcess(t *testing.T) {
 			cause = context.Cause(rt.Context())
 			return rt.Wait()
 		}, nil)
-		if code != 1 || fault.Of(cause) != fault.KindUnhandled || !strings.Contains(cause.Error(), want) {
-			t.Errorf("want 1 and %s, have %d, %v\n%s", want, code, cause, out)
+		if code != 78 || fault.Of(cause) != fault.KindConfig || !strings.Contains(cause.Error(), want) {
+			t.Errorf("want 78 and %s, have %d, %v\n%s", want, code, cause, out)
 		}
 	}
 }

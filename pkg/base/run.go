@@ -176,7 +176,9 @@ func (rt *Runtime) body(p Program) error {
 	if err := rt.openParts(); err != nil {
 		return err
 	}
+	rt.mu.Lock()
 	rt.commands.own = len(rt.commands.names) // what comes now is the app's
+	rt.mu.Unlock()
 	return p.Main(rt)
 }
 

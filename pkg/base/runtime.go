@@ -102,7 +102,8 @@ func (rt *Runtime) Done(reason string) {
 
 // refuse ends the process because of a registration that can't be.
 func (rt *Runtime) refuse(what, name, format string, args ...any) {
-	rt.life.Stop(&fault.Error{Op: what, Subject: name, Err: fmt.Errorf(format, args...)})
+	rt.life.Stop(&fault.Error{Kind: fault.KindConfig, Hint: "this is a mistake in the app's code", Op: what, Subject: name,
+		Err: fmt.Errorf(format, args...)})
 }
 
 // Go starts fn as the worker called name; see nanny.Go. What goes wrong (a name given twice, no function) ends the process.

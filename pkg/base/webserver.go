@@ -14,7 +14,7 @@ const webWorker = "web"
 // Serve binds WEB_ADDR and serves the app's routes there, with /healthz, /readyz and /version beside them, as the
 // worker "web". It is called once. An address that can't be bound ends the process.
 func (rt *Runtime) Serve(routes func(*http.ServeMux)) {
-	if !rt.accepts("web server", webWorker, routes != nil) {
+	if !rt.claim("web server", webWorker, routes != nil) {
 		return
 	}
 	mux := http.NewServeMux()

@@ -21,7 +21,7 @@ type callCommand struct {
 
 // Run lists the commands, or gives one: a GET without arguments, a POST with them as a JSON object. It prints the JSON
 // answer.
-func (c *callCommand) Run(p *program, _ *ctl) error {
+func (c *callCommand) Run(p *program, of *ctl) error {
 	client, err := p.client()
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (c *callCommand) Run(p *program, _ *ctl) error {
 		return err
 	}
 	if c.Name == "" {
-		return show(p.out, false, known, printCommands)
+		return show(p.out, of.JSON, known, printCommands)
 	}
 	answer, err := answerOf(ctx, client, known.Commands, "/"+strings.TrimPrefix(c.Name, "/"), c.Args)
 	if err != nil {

@@ -72,7 +72,7 @@ func (p *program) main() int {
 // exited carries kong's wish to exit, after --help, out of its parser.
 type exited int
 
-// parse returns the command that was given, nil if everything was said (--help).
+// parse returns the command that was given, nil if help was printed.
 func (p *program) parse(c *commands) (command *kong.Context, err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -80,11 +79,14 @@ type deadPurge struct {
 
 // Run deletes dead letters.
 func (d *deadPurge) Run(p *program, c *ctl) error {
+	if err := d.check(); err != nil {
+		return err
+	}
 	what := "Delete dead letter " + d.ID
 	if d.All {
 		what = "Delete all dead letters"
 	}
-	if err := errors.Join(d.check(), p.confirm(&d.sure, what)); err != nil {
+	if err := p.confirm(&d.sure, what); err != nil {
 		return err
 	}
 	return post(p, c, "/queue/dead/purge", queue.Order{ID: d.ID, Reason: d.Reason}, printCount("deleted"))

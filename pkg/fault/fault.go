@@ -58,7 +58,7 @@ var rules = [...]Rule{
 	KindPanic:      {KindPanic, "panic", slog.LevelError, true, false, ExitUnhandled, "a panic, with its stack"},
 	KindEnded:      {KindEnded, "ended", slog.LevelError, true, true, ExitUnhandled, "a worker returned although nobody asked it to"},
 	KindStuck:      {KindStuck, "stuck", slog.LevelError, true, false, ExitUnhandled, "a worker made no progress within its deadline"},
-	KindDependency: {KindDependency, "dependency", slog.LevelWarn, false, true, ExitDependency, "something outside this process gave out"},
+	KindDependency: {KindDependency, "dependency", slog.LevelWarn, false, true, ExitDependency, "something outside this process failed"},
 	KindUnclean:    {KindUnclean, "unclean", slog.LevelError, true, false, ExitUnclean, "a stop that was asked for had to be forced"},
 	KindConfig: {KindConfig, "config", slog.LevelError, false, false, ExitConfig,
 		"a setting, or what it names (port, folder, file), is wrong"},

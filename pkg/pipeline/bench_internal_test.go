@@ -73,7 +73,7 @@ func BenchmarkPipeline(b *testing.B) {
 func newFlow(q events, log *slog.Logger, h Handler) *flow {
 	t := &table{types: map[string]*route{}, defaults: route{timeout: time.Minute, parallel: runtime.GOMAXPROCS(0), tries: 5, pauses: defaultPauses}}
 	if h != nil {
-		if err := t.addRest(h); err != nil {
+		if err := t.addOther(h); err != nil {
 			panic(err)
 		}
 	}
@@ -85,7 +85,7 @@ func newFlow(q events, log *slog.Logger, h Handler) *flow {
 func through(ctx context.Context, b *testing.B, f *flow, workers, n int) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	handled := make(chan struct{}, n)
-	if err := f.handlers.addRest(func(context.Context, event.Event) error { handled <- struct{}{}; return nil }); err != nil {
+	if err := f.handlers.addOther(func(context.Context, event.Event) error { handled <- struct{}{}; return nil }); err != nil {
 		b.Fatal(err)
 	}
 	var all sync.WaitGroup

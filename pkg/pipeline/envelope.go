@@ -78,7 +78,7 @@ func (d door) envelope(r *http.Request, body []byte, key string) (e event.Event,
 	if err != nil {
 		return e, problem(http.StatusBadRequest, "%v", err)
 	}
-	if d.handlers.find(e.Type) == nil {
+	if !d.handlers.accepts(e.Type) {
 		p := problem(http.StatusUnprocessableEntity, "%v", d.handlers.unknown(e.Type))
 		p.Type, p.Title = unknownType, "Unknown event type"
 		return e, p

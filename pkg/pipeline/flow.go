@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"example.com/base-app/pkg/event"
@@ -12,7 +13,7 @@ import (
 	"example.com/base-app/pkg/zmq"
 )
 
-// The sockets between the workers. Who receives binds, who sends connects; in which order they start doesn't matter.
+// The sockets between the workers. The receiver binds, the sender connects; the order in which they start doesn't matter.
 const (
 	toRelay     = "inproc://app-relay"
 	toProcessor = "inproc://app-worker"
@@ -87,8 +88,8 @@ func (f *flow) pass(ctx context.Context) (err error) {
 			return err // it came from our own reader: a bug, not bad input
 		}
 		f.log.DebugContext(ctx, "event relayed", "id", e.ID, "type", e.Type, "sequence", e.Sequence)
-		if f.relay != nil {
-			passed, err := f.show(ctx, &e)
+		if f.relay != nil && !strings.HasPrefix(e.Type, ownPrefix) {
+			passed, err := f.callRelay(ctx, &e)
 			if err != nil {
 				return err
 			}

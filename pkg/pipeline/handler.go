@@ -15,8 +15,8 @@ import (
 //
 //	nil                          it is processed
 //	fault.Permanent(err)         trying again can't help: it is a dead letter at once
-//	fault.Dependency(name, err)  what the handler needs has failed: it comes again after a pause
 //	any other error, or a panic  it comes again after a pause; after its last try it is a dead letter
+//	fault.Dependency(name, err)  so too; it says that what the handler needs has failed, not the app: no error tracker hears of it
 //
 // Return soon when ctx ends: the handler's time is over, or the app shuts down. A handler that is not back a second after
 // its time is over is stuck, and the process ends. Many events are handled at the same time. An event can come twice,
@@ -45,8 +45,8 @@ func Timeout(d time.Duration) Option {
 }
 
 // Parallel is how many events of its type the handler may have at the same time, 1 to 1024; without it WORKERS, together
-// with the other handlers. The handler gets as many workers of its own. Of its events 16 for each of them may be on their
-// way; then the other types wait, too.
+// with the other handlers. The handler gets as many workers of its own. They hold up no other type until all events
+// that are on their way (16 for each worker of the app) wait for them.
 func Parallel(n int) Option {
 	return func(r *route) error {
 		r.parallel, r.own = n, true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/base-app/pkg/event"
+	"example.com/base-app/pkg/worker"
 )
 
 func TestThePauseGrowsAndHasJitter(t *testing.T) {
@@ -48,7 +49,7 @@ func TestAnOptionOutOfItsRangeIsRefused(t *testing.T) {
 }
 
 func TestWhatTheDoorWouldRefuseIsNotPublished(t *testing.T) {
-	p := &Pipeline{handlers: table{types: map[string]*route{}}, opened: make(chan struct{})}
+	p := &Pipeline{handlers: table{types: map[string]*route{}}, opened: make(chan struct{}), running: true}
 	if err := p.handlers.add("order.created", nothing); err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +65,16 @@ func TestWhatTheDoorWouldRefuseIsNotPublished(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := (&Pipeline{opened: make(chan struct{})}).Publish(ctx, event.Event{}); !errors.Is(err, context.Canceled) {
+	if _, err := (&Pipeline{opened: make(chan struct{}), running: true}).Publish(ctx, event.Event{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("want the end of the context while there is no queue, have %v", err)
+	}
+	early := &Pipeline{opened: make(chan struct{})}
+	if _, err := early.Publish(t.Context(), event.Event{}); err == nil || !strings.Contains(err.Error(), "before Run") {
+		t.Errorf("want an error before Run, have %v", err)
+	}
+	self := worker.New("early")
+	if _, err := early.Publish(worker.NewContext(ctx, self), event.Event{}); !errors.Is(err, context.Canceled) || self.Beats() == 0 {
+		t.Errorf("want a worker to wait, parked, have %v", err)
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	"example.com/base-app/pkg/nanny"
 	"example.com/base-app/pkg/queue"
 	"example.com/base-app/pkg/web"
+	"example.com/base-app/pkg/worker"
 )
 
 // perWorker is how many events are on their way for each handler that can run: enough to keep it busy, and few enough to
@@ -75,7 +76,7 @@ func (p *Pipeline) Handle(eventType string, h Handler, opts ...Option) {
 // HandleAll has h called for each event whose type has no handler of its own. Without it such events are refused at the
 // door, with 422. Mistakes are those of Handle.
 func (p *Pipeline) HandleAll(h Handler, opts ...Option) {
-	p.register(func() error { return p.handlers.addRest(h, opts...) })
+	p.register(func() error { return p.handlers.addOther(h, opts...) })
 }
 
 // Use wraps all handlers with a middleware, as net/http's are: it gets the next handler and returns the one to call
@@ -119,13 +120,12 @@ func (p *Pipeline) register(do func() error) {
 func mistake(err error) error { return fault.Config("this is a mistake in the app's code", err) }
 
 // Publish puts events into the queue, as POST /events does; see queue.Queue.Publish. It is for the app's own workers. It
-// waits until Run has opened the queue, or for the end of ctx. An event of a type that nobody handles, and a body that is not
-// one JSON object of at most 1 MiB, are errors, and then none of the events is accepted.
+// waits until Run has opened the queue, or for the end of ctx; outside of a worker it is an error before Run. An event of a
+// type that nobody handles, and a body that is not one JSON object of at most 1 MiB, are errors of fault.KindPermanent, and
+// then none of the events is accepted.
 func (p *Pipeline) Publish(ctx context.Context, events ...event.Event) ([]queue.Accepted, error) {
-	select {
-	case <-p.opened:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if err := p.awaitQueue(ctx); err != nil {
+		return nil, err
 	}
 	for i := range events {
 		if err := p.check(&events[i]); err != nil {
@@ -135,15 +135,35 @@ func (p *Pipeline) Publish(ctx context.Context, events ...event.Event) ([]queue.
 	return p.events.Publish(ctx, events...)
 }
 
-// check returns what the door would refuse of an event.
+var queueOpens = "the queue is being opened"
+
+func (p *Pipeline) awaitQueue(ctx context.Context) error {
+	self := worker.FromContext(ctx)
+	p.mu.Lock()
+	early := !p.running && self == nil
+	p.mu.Unlock()
+	if early {
+		return errors.New("pipeline: Publish before Run: the queue is not open, and Run opens it; publish from a worker")
+	}
+	self.Park(&queueOpens)
+	defer self.Unpark()
+	select {
+	case <-p.opened:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// check returns what the door would refuse of an event. Trying again can't help.
 func (p *Pipeline) check(e *event.Event) error {
 	switch {
-	case p.handlers.find(e.Type) == nil:
+	case !p.handlers.accepts(e.Type):
 		return p.handlers.unknown(e.Type)
 	case len(e.Body) > maxEvent:
-		return fmt.Errorf("it is larger than %d bytes", maxEvent)
+		return fault.Permanent(fmt.Errorf("it is larger than %d bytes", maxEvent))
 	}
-	return web.CheckObject(e.Body)
+	return fault.Permanent(web.CheckObject(e.Body))
 }
 
 // Run opens the queue, binds WEB_ADDR, starts the workers, and blocks until the process shall end and they have ended.
@@ -154,11 +174,7 @@ func (p *Pipeline) Run(routes func(*http.ServeMux)) error {
 		return mistake(err)
 	}
 	pools := p.handlers.pools()
-	inFlight := 0
-	for _, pool := range pools {
-		inFlight += perWorker * pool.size
-	}
-	q, err := p.rt.OpenQueue(inFlight, p.handlers.mostTries())
+	q, err := p.rt.OpenQueue(inFlight(pools), p.handlers.mostTries())
 	if err != nil {
 		return err
 	}
@@ -171,8 +187,11 @@ func (p *Pipeline) Run(routes func(*http.ServeMux)) error {
 	// Before the workers: an address that is taken is known before they start.
 	p.rt.Serve(func(mux *http.ServeMux) {
 		door{events, &p.handlers, p.rt.Log}.register(mux)
-		if routes != nil {
-			routes(mux)
+		if routes == nil {
+			return
+		}
+		if err := fault.Recover("routes", func() error { routes(mux); return nil }); err != nil { // one that is there already
+			p.rt.Stop(mistake(err))
 		}
 	})
 	f := &flow{zmq: p.rt.ZMQ, events: events, log: p.rt.Log, handlers: &p.handlers, relay: p.relay, capture: p.rt.Capture, fault: p.fault}
@@ -202,7 +221,7 @@ func (p *Pipeline) finish() error {
 		return errors.New("pipeline: Run was called twice")
 	}
 	p.running = true
-	if err := p.handlers.wrap(p.middleware); err != nil {
+	if err := errors.Join(p.handlers.wrap(p.middleware), p.handlers.checkPools()); err != nil {
 		p.mistakes = append(p.mistakes, fmt.Errorf("pipeline: %w", err))
 	}
 	if len(p.mistakes) == 0 && p.handlers.empty() {

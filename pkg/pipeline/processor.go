@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"example.com/base-app/pkg/event"
@@ -39,7 +40,7 @@ func (f *flow) process(ctx context.Context) (err error) {
 		}
 		r := f.handlers.find(e.Type)
 		if r == nil { // it was accepted by a version of the app that had a handler for it
-			if err := f.bury(ctx, &e, f.handlers.unknown(e.Type)); err != nil {
+			if err := f.deadLetter(ctx, &e, f.handlers.unknown(e.Type)); err != nil {
 				return err
 			}
 			continue
@@ -77,7 +78,7 @@ func (f *flow) worker(p *pool) func(context.Context) error {
 // the worker's.
 func (f *flow) handle(ctx context.Context, e event.Event, r *route) error {
 	if int(e.Delivery) > r.tries {
-		return f.bury(ctx, &e, errDied)
+		return f.deadLetter(ctx, &e, errUsedUp)
 	}
 	if err := f.events.Begin(e.Receipt); err != nil {
 		return err
@@ -99,12 +100,12 @@ func carry(ctx context.Context, e *event.Event) context.Context {
 	return web.Propagate(ctx, e.RequestID, e.TraceParent, e.Baggage)
 }
 
-// errDied is why an event is dead that was begun as often as it may be, and never came back.
-var errDied = errors.New("the process ended while it was handled")
+// errUsedUp is why an event is dead that was begun as often as it may be, and never came back.
+var errUsedUp = errors.New("its tries are used up, and the last one never ended: the process did")
 
 // attempt calls the handler once, within its time, and turns a panic into an error.
 func (f *flow) attempt(ctx context.Context, e event.Event, r *route) error {
-	return within(ctx, r.timeout, "handle", func(ctx context.Context) error {
+	return within(ctx, r.timeout, "handler", func(ctx context.Context) error {
 		instead, after := f.fault(ctx)
 		if instead != nil {
 			return instead
@@ -118,7 +119,7 @@ func (f *flow) attempt(ctx context.Context, e event.Event, r *route) error {
 
 // within calls fn with a context that ends after its time, and turns a panic into an error.
 func within(ctx context.Context, timeout time.Duration, what string, fn func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, &overtime{timeout})
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the %s's time of %v is over", what, timeout))
 	defer cancel()
 	err := fault.Recover(what, func() error { return fn(ctx) })
 	if err != nil && ctx.Err() != nil {
@@ -127,33 +128,40 @@ func within(ctx context.Context, timeout time.Duration, what string, fn func(con
 	return err
 }
 
-// overtime is the cause of a context whose time is over.
-type overtime struct{ timeout time.Duration }
-
-func (o *overtime) Error() string { return fmt.Sprintf("the handler's time of %v is over", o.timeout) }
-
-// show calls the app's RelayFunc, and reports whether the event goes on to its handler. If not, it is settled.
-func (f *flow) show(ctx context.Context, e *event.Event) (passed bool, err error) {
+// callRelay calls the app's RelayFunc, and reports whether the event goes on to its handler. If not, it is settled.
+func (f *flow) callRelay(ctx context.Context, e *event.Event) (passed bool, err error) {
+	r := f.handlers.find(e.Type)
+	if r == nil { // the relay may give it a type that has a handler
+		r = &f.handlers.defaults
+	}
+	if int(e.Delivery) > r.tries {
+		return false, f.deadLetter(ctx, e, errUsedUp)
+	}
 	if err := f.events.Begin(e.Receipt); err != nil {
 		return false, err
 	}
-	came := *e
+	original := *e
 	ctx = carry(ctx, e)
 	refusal := within(ctx, f.handlers.defaults.timeout, "relay", func(ctx context.Context) error {
 		if err := f.relay(ctx, e); err != nil {
 			return err
 		}
 		// What the queue and the door know it by is not the app's to change.
-		e.ID, e.Sequence, e.Time, e.Delivery, e.Receipt = came.ID, came.Sequence, came.Time, came.Delivery, came.Receipt
+		e.ID, e.Sequence, e.Time, e.Delivery, e.Receipt = original.ID, original.Sequence, original.Time, original.Delivery, original.Receipt
+		if strings.HasPrefix(e.Type, ownPrefix) {
+			return fault.Permanent(fmt.Errorf("relay: types that begin with %s are the template's", ownPrefix))
+		}
 		if err := errors.Join(e.Check(), web.CheckObject(e.Body)); err != nil {
 			return fault.Permanent(fmt.Errorf("relay: what it made of the event is none: %w", err))
 		}
 		return nil
 	})
 	if refusal == nil {
-		return true, f.events.Release(came.Receipt) // the handler's attempt is the one that counts
+		return true, f.events.Release(original.Receipt) // the handler's attempt is the one that counts
 	}
-	_, err = f.decide(ctx, &came, &f.handlers.defaults, refusal)
+	ctx, end := telemetry.FromContext(ctx).Handle(ctx, &original)
+	outcome, err := f.decide(ctx, &original, r, refusal)
+	end(outcome, refusal)
 	return false, err
 }
 
@@ -190,10 +198,14 @@ func (f *flow) decide(ctx context.Context, e *event.Event, r *route, err error) 
 	return telemetry.Retried, nil
 }
 
-// bury makes a dead letter of an event that no handler was called for.
-func (f *flow) bury(ctx context.Context, e *event.Event, why error) error {
+// deadLetter makes a dead letter of an event that no handler was called for.
+func (f *flow) deadLetter(ctx context.Context, e *event.Event, why error) error {
+	ctx = carry(ctx, e)
+	ctx, end := telemetry.FromContext(ctx).Handle(ctx, e)
 	f.log.ErrorContext(ctx, "event is dead, no handler was called", about(e, why)...)
-	return f.events.Dead(e.Receipt, why)
+	err := f.events.Dead(e.Receipt, why)
+	end(telemetry.Dead, why)
+	return err
 }
 
 // about is what the log says of an event that failed.

@@ -33,6 +33,9 @@ func logSample(log *slog.Logger) Handler {
 // start says that the start is complete. Before a person at a terminal it does so when a sample event went through, so that
 // the first run shows an event on its whole way while the log is still at debug. In a container there is none.
 func (p *Pipeline) start() {
+	if p.rt.Context().Err() != nil {
+		return // it failed
+	}
 	if term.IsTerminal(int(os.Stdout.Fd())) {
 		p.rt.Go("sample", p.sample, nanny.OneShot())
 		return

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -37,7 +38,7 @@ type pool struct {
 type table struct {
 	defaults route
 	types    map[string]*route
-	rest     *route // for types without a handler of their own; nil: there is none
+	other    *route // for types without a handler of their own; nil: there is none
 }
 
 func (t *table) route(h Handler, opts []Option) (*route, error) {
@@ -46,6 +47,9 @@ func (t *table) route(h Handler, opts []Option) (*route, error) {
 		return nil, errNilHandler
 	}
 	for _, o := range opts {
+		if o == nil {
+			return nil, errors.New("an option is nil")
+		}
 		if err := o(&r); err != nil {
 			return nil, err
 		}
@@ -65,15 +69,15 @@ func (t *table) add(eventType string, h Handler, opts ...Option) error {
 	return nil
 }
 
-func (t *table) addRest(h Handler, opts ...Option) error {
+func (t *table) addOther(h Handler, opts ...Option) error {
 	r, err := t.route(h, opts)
 	if err != nil {
 		return fmt.Errorf("HandleAll: %w", err)
 	}
-	if t.rest != nil {
+	if t.other != nil {
 		return fmt.Errorf("HandleAll was called twice")
 	}
-	t.rest = r
+	t.other = r
 	return nil
 }
 
@@ -85,7 +89,12 @@ func (t *table) find(eventType string) *route {
 	if strings.HasPrefix(eventType, ownPrefix) {
 		return nil
 	}
-	return t.rest
+	return t.other
+}
+
+// accepts returns whether somebody outside of this package may publish events of a type.
+func (t *table) accepts(eventType string) bool {
+	return t.find(eventType) != nil && !strings.HasPrefix(eventType, ownPrefix)
 }
 
 // maxNamed bounds how many types an error names.
@@ -109,7 +118,7 @@ func (t *table) names() []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(t.types)), func(name string) bool { return strings.HasPrefix(name, ownPrefix) })
 }
 
-func (t *table) empty() bool { return t.rest == nil && len(t.names()) == 0 }
+func (t *table) empty() bool { return t.other == nil && len(t.names()) == 0 }
 
 // all returns the routes in the order of their types, the rest last.
 func (t *table) all() []*route {
@@ -117,8 +126,8 @@ func (t *table) all() []*route {
 	for _, name := range slices.Sorted(maps.Keys(t.types)) {
 		list = append(list, t.types[name])
 	}
-	if t.rest != nil {
-		list = append(list, t.rest)
+	if t.other != nil {
+		list = append(list, t.other)
 	}
 	return list
 }
@@ -133,8 +142,8 @@ func (t *table) wrap(middleware []func(Handler) Handler) error {
 			return err
 		}
 	}
-	if t.rest != nil {
-		return t.rest.wrap(middleware)
+	if t.other != nil {
+		return t.other.wrap(middleware)
 	}
 	return nil
 }
@@ -168,20 +177,51 @@ func (t *table) pools() []*pool {
 			list = append(list, r.pool)
 		}
 	}
-	if r := t.rest; r != nil {
+	if r := t.other; r != nil {
 		r.pool = shared
 		if r.own {
-			r.pool = &pool{name: "rest", size: r.parallel, timeout: r.timeout}
+			r.pool = &pool{name: "handler-other", size: r.parallel, timeout: r.timeout}
 			list = append(list, r.pool)
 		}
 	}
+	// With one pool an event waits in the socket, where it is seen. With more, those of one must not wait for another's: each
+	// has room for all that are on their way.
+	room := 0
+	if len(list) > 1 {
+		room = inFlight(list)
+	}
 	for _, p := range list {
-		// With one pool an event waits in the socket, where it is seen. With more, those of one must not wait for another's.
-		if p.next = make(chan event.Event); len(list) > 1 {
-			p.next = make(chan event.Event, perWorker*p.size)
-		}
+		p.next = make(chan event.Event, room)
 	}
 	return list
+}
+
+// inFlight is how many events are on their way at most.
+func inFlight(list []*pool) (n int) {
+	for _, p := range list {
+		n += perWorker * p.size
+	}
+	return n
+}
+
+// checkPools returns an error if the workers of two handlers would have the same names.
+func (t *table) checkPools() error {
+	types := map[string]string{}
+	for name, r := range t.types {
+		if !r.own {
+			continue
+		}
+		worker := workerName(name)
+		if other, taken := types[worker]; taken {
+			first, second := min(name, other), max(name, other)
+			return fmt.Errorf("the types %q and %q would have workers of the same name, handler-%s-1: rename one of them", first, second, worker)
+		}
+		types[worker] = name
+	}
+	if name, taken := types["other"]; taken && t.other != nil && t.other.own {
+		return fmt.Errorf("the type %q and HandleAll would have workers of the same name, handler-other-1: rename it", name)
+	}
+	return nil
 }
 
 // workerName makes a type a part of a worker's name, which has no spaces and is not empty.
