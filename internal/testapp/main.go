@@ -21,7 +21,7 @@ func run(rt *base.Runtime, cfg *config) error {
 	p := pipeline.New(rt)
 	p.Handle("order.created", s.created)
 	p.Handle("order.paid", s.paid, pipeline.Tries(2), pipeline.Parallel(1))
-	rt.Go("poller", s.poll)
+	rt.Every("poller", cfg.Poll, s.look)
 	if cfg.Forget {
 		rt.Go("forgetful", s.forget)
 	}

@@ -41,6 +41,8 @@ func runNaive(rt *base.Runtime, cfg *naiveConfig) error {
 			hangForEver()
 			return nil
 		}
+	case "hangs": // from its very start
+		worker = func(context.Context) error { hangForEver(); return nil }
 	case "panic with a socket":
 		worker = func(ctx context.Context) error {
 			if _, err := open(ctx); err != nil {

@@ -236,7 +236,7 @@ func (c *child) start(ts *testscript.TestScript, args []string) {
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = c.work, log, log
 	c.cmd.Env = append(os.Environ(), "PWD="+c.work, "GORACE="+noRaceSleep)
 	for _, name := range []string{"WEB_ADDR", "SYSLOG_ADDRESS", "DATA_DIR", "SHUTDOWN_GRACE", "LOG_LEVEL", "LOG_FORMAT", "HANDLER_TIMEOUT",
-		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "WORKERS", "DEPLOYMENT_ID", "WEB_RATE", "WEB_BURST", "DRAIN_DELAY", "PROGRESS_DEADLINE", "APP_REPORT_SPEC", "APP_REPORT_PING_URL", "APP_BANK_URL", "APP_FORGET_CLOSE", "APP_NAIVE"} {
+		"QUEUE_MAX_DELIVERIES", "QUEUE_MAX_BYTES", "WORKERS", "DEPLOYMENT_ID", "WEB_RATE", "WEB_BURST", "DRAIN_DELAY", "PROGRESS_DEADLINE", "APP_REPORT_SPEC", "APP_REPORT_PING_URL", "APP_BANK_URL", "APP_FORGET_CLOSE", "APP_NAIVE", "APP_POLL_EVERY"} {
 		if v := ts.Getenv(name); v != "" {
 			c.cmd.Env = append(c.cmd.Env, name+"="+v)
 		}

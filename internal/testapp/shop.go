@@ -7,13 +7,11 @@ import (
 	"log/slog"
 	"net/http"
 	"sync/atomic"
-	"time"
 
 	"example.com/base-app/pkg/base"
 	"example.com/base-app/pkg/dependency"
 	"example.com/base-app/pkg/event"
 	"example.com/base-app/pkg/web"
-	"example.com/base-app/pkg/worker"
 	"example.com/base-app/pkg/zmq"
 )
 
@@ -71,22 +69,10 @@ func (s *shop) confirm(ctx context.Context, id string) error {
 	return nil
 }
 
-// poll looks at the shop again and again.
-func (s *shop) poll(ctx context.Context) error {
-	tick := time.NewTicker(s.cfg.Poll)
-	defer tick.Stop()
-	self, place := worker.FromContext(ctx), "the next look at the shop"
-	for {
-		self.Park(&place)
-		select {
-		case <-tick.C:
-			self.Unpark()
-			s.log.DebugContext(ctx, "looked at the shop", "open", s.open.Load())
-		case <-ctx.Done():
-			self.Unpark()
-			return nil
-		}
-	}
+// look is called again and again.
+func (s *shop) look(ctx context.Context) error {
+	s.log.DebugContext(ctx, "looked at the shop", "open", s.open.Load())
+	return nil
 }
 
 // forget receives from a socket that it opened, and returns without a Close.

@@ -127,7 +127,7 @@ func PingOf(list []nanny.Status) Ping {
 		switch s.State {
 		case nanny.StateDone, nanny.StateStopped:
 			continue
-		case nanny.StateBusy, nanny.StateParked:
+		case nanny.StateBusy, nanny.StateParked, nanny.StateUnwatched:
 		default:
 			missing = append(missing, s.Name+" is "+string(s.State))
 		}

@@ -138,7 +138,7 @@ func (rt *Runtime) statusLine() string {
 	h := rt.health()
 	alive := 0
 	for _, state := range h.Workers {
-		if state == nanny.StateBusy || state == nanny.StateParked {
+		if state == nanny.StateBusy || state == nanny.StateParked || state == nanny.StateUnwatched {
 			alive++
 		}
 	}

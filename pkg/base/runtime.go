@@ -118,6 +118,16 @@ func (rt *Runtime) Go(name string, fn nanny.Func, opts ...nanny.Option) {
 	}
 }
 
+// Every starts a worker that calls fn at once, and then again each interval; see nanny.Every. What has times of day is a job:
+// Schedule.
+func (rt *Runtime) Every(name string, interval time.Duration, fn nanny.Func, opts ...nanny.Option) {
+	if fn == nil || interval <= 0 {
+		rt.refuse("worker", name, "started without a function, or with an interval of %v", interval)
+		return
+	}
+	rt.Go(name, nanny.Every(interval, rt.Log, fn), opts...)
+}
+
 // goServer is Go for a worker that does its work in goroutines of its own: it passes no fault point itself. While shutting
 // down serve is called at once, with a context that has ended, to close what it was made with.
 func (rt *Runtime) goServer(name string, serve nanny.Func) error {

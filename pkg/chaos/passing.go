@@ -17,7 +17,8 @@ func PointsOf(running []nanny.Status, sockets []zmq.SocketInfo, isServer func(wo
 	var list []Point
 	for _, s := range running {
 		workers[s.Name] = s
-		if s.Name == "nanny" || !slices.Contains([]nanny.State{nanny.StateBusy, nanny.StateParked, nanny.StateRestarting}, s.State) {
+		alive := []nanny.State{nanny.StateBusy, nanny.StateParked, nanny.StateUnwatched, nanny.StateRestarting}
+		if s.Name == "nanny" || !slices.Contains(alive, s.State) {
 			continue // the nanny watches over what is done here
 		}
 		kinds := []Kind{Kill, Stall}

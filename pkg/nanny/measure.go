@@ -9,7 +9,7 @@ func (n *Nanny) Measure(put func(name string, value float64, labels ...string)) 
 			expected++
 		}
 		switch w.State {
-		case StateBusy, StateParked:
+		case StateBusy, StateParked, StateUnwatched:
 			alive++
 		case StateStuck:
 			stalled++

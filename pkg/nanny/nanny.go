@@ -15,6 +15,10 @@
 // A goroutine waits for each worker's end, so that an end is known at once, without polling. A worker reports progress
 // through its context (see pkg/worker): sockets and queues beat for it, and park it while it waits for work. A loop that
 // uses neither calls Beat. Go can't stop a goroutine: a stuck worker stays, and the process has to end.
+//
+// A worker that has no Deadline of its own and never reported progress may be a sound one that waits in its own way. At the
+// deadline its context ends: if it comes back within a second, it is started again with a warning, and is unwatched until it
+// reports progress; if it doesn't, it is stuck.
 package nanny
 
 import (
@@ -118,6 +122,7 @@ type Option func(*policy)
 
 type policy struct {
 	deadline time.Duration
+	judged   bool // it has set its deadline itself
 	oneShot  bool
 	budget   int
 	window   time.Duration
@@ -135,7 +140,7 @@ func OneShot() Option { return func(p *policy) { p.oneShot = true } }
 
 // Deadline is how long this worker may be busy without a beat. If it is too short, a call that is only slow ends the
 // process; if it is too long, a hang is found late.
-func Deadline(d time.Duration) Option { return func(p *policy) { p.deadline = d } }
+func Deadline(d time.Duration) Option { return func(p *policy) { p.deadline, p.judged = d, true } }
 
 // ErrClosing is returned by Go once the shutdown has begun.
 var ErrClosing = fault.New(fault.KindStopped, "nanny: shutting down, no worker is started any more")

@@ -24,13 +24,14 @@ const (
 	StateParked     State = "parked" // waits for its next piece of work
 	StateRestarting State = "restarting"
 	StateStuck      State = "stuck"
+	StateUnwatched  State = "unwatched" // busy for all that is known: it reports no progress
 	StateDead       State = "dead"
 	StateDone       State = "done"    // a one-shot worker that is through
 	StateStopped    State = "stopped" // ended because it was asked to
 )
 
 func (s State) alive() bool {
-	return s == StateBusy || s == StateParked || s == StateRestarting || s == StateStuck
+	return s == StateBusy || s == StateParked || s == StateRestarting || s == StateStuck || s == StateUnwatched
 }
 
 // Status is a worker's state at a moment.
@@ -67,8 +68,11 @@ type tracked struct {
 	restarts int
 	failures []time.Time // those that may count against the budget
 	err      error
-	quiet    time.Duration // observed time without a beat
-	seen     uint64        // beats at the last round
+	quiet    time.Duration           // observed time without a beat
+	seen     uint64                  // beats at the last round
+	end      context.CancelCauseFunc // ends the context of the present run
+	tried    bool                    // its context was ended, to see whether it listens
+	listens  bool                    // it did: it is unwatched until it reports progress
 }
 
 // supervise runs the worker, again and again if its policy says so, until its end is final.
@@ -81,6 +85,12 @@ func (t *tracked) supervise() {
 		began := time.Now()
 		err := t.run()
 		n.opts.Ended(t.worker)
+		if t.cameBack(err) {
+			n.opts.Log.Warn("worker restarts, since it reported no progress within its deadline; from now on it is unwatched",
+				"subject", t.name, "deadline", t.policy.deadline.String(), "hint", watchHint)
+			t.restart()
+			continue
+		}
 		switch {
 		case n.closing():
 			t.logLate(err)
@@ -125,10 +135,15 @@ func (t *tracked) mayRestart(now time.Time) bool {
 // run calls the worker once, in a goroutine of its own: so an end by runtime.Goexit is noticed, too.
 func (t *tracked) run() error {
 	ended := make(chan error, 1)
+	ctx, end := context.WithCancelCause(worker.NewContext(t.nanny.ctx, t.worker))
+	defer end(nil)
+	t.nanny.mu.Lock()
+	t.end = end
+	t.nanny.mu.Unlock()
 	go func() {
 		err := errGoexit
 		defer func() { ended <- err }()
-		stack.Labelled(worker.NewContext(t.nanny.ctx, t.worker), t.name, func(ctx context.Context) {
+		stack.Labelled(ctx, t.name, func(ctx context.Context) {
 			err = fault.Recover(t.name, func() error { return t.fn(ctx) })
 		})
 	}()
@@ -136,6 +151,24 @@ func (t *tracked) run() error {
 }
 
 var errGoexit = errors.New("the goroutine was ended by runtime.Goexit")
+
+// watchHint is what an author can do about a worker that can't be watched.
+const watchHint = "wait by nanny.Sleep or nanny.Park, and report progress by nanny.Beat; or use rt.Every"
+
+// errTried is why the context of a worker ends that has reported no progress.
+var errTried = &fault.Error{Kind: fault.KindStopped, Op: "nanny", Err: errors.New("no progress was reported")}
+
+// cameBack returns whether a run ended because its context was ended to see whether it listens.
+func (t *tracked) cameBack(err error) bool {
+	n := t.nanny
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing() || !t.tried || t.listens || t.state != StateBusy || err == nil && t.policy.oneShot || err != nil && !echo(err, errTried) {
+		return false
+	}
+	t.listens = true
+	return true
+}
 
 // logLate logs how a worker ended while the process shuts down. What is only the echo of that is for debug. An error is one
 // warning and changes nothing; a panic makes the end unclean.
@@ -212,7 +245,7 @@ func (t *tracked) restart() {
 	n := t.nanny
 	n.mu.Lock()
 	t.restarts++
-	t.state, t.since, t.quiet, t.seen = StateBusy, time.Now(), 0, 0
+	t.state, t.since, t.quiet, t.seen, t.tried = StateBusy, time.Now(), 0, 0, false
 	t.worker = worker.New(t.name)
 	restarts := t.restarts
 	n.mu.Unlock()
@@ -225,6 +258,9 @@ func (t *tracked) status() Status {
 		Deadline: t.policy.deadline}
 	s.Spare = max(0, t.policy.budget-len(recent(t.failures, time.Now().Add(-t.policy.window))))
 	if t.state == StateBusy {
+		if t.listens && s.Beats == 0 {
+			s.State = StateUnwatched
+		}
 		if place, parked := t.worker.Parked(); parked {
 			s.State, s.Waits = StateParked, place
 		}

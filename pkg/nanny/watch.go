@@ -21,6 +21,8 @@ const (
 	// lateLooks is how many checks in a row, each a longestRound after the other, may find no new round before the watcher
 	// itself counts as hung.
 	lateLooks = 5
+	// backTime is how long a worker may take to come back when its context has ended.
+	backTime = time.Second
 )
 
 // watcher finds the workers that are busy and make no progress. It counts only the time that it observed: if its own
@@ -126,7 +128,15 @@ func (w *watcher) overdue(passed time.Duration) (list []*tracked) {
 			t.seen, t.quiet = beats, 0
 			continue
 		}
-		if t.quiet += passed; t.quiet >= t.policy.deadline {
+		switch t.quiet += passed; {
+		case t.quiet < t.policy.deadline:
+		case t.policy.judged || beats > 0:
+			list = append(list, t)
+		case t.listens:
+		case !t.tried: // it may be a sound one that waits in its own way
+			t.tried = true
+			t.end(errTried)
+		case t.quiet >= t.policy.deadline+backTime:
 			list = append(list, t)
 		}
 	}
@@ -148,7 +158,7 @@ func (n *Nanny) stuck(t *tracked) {
 		return
 	}
 	err := &fault.Error{Kind: fault.KindStuck, Op: "worker", Subject: t.name, Stack: []byte(where),
-		Err: fmt.Errorf("made no progress for %v", t.quiet.Round(time.Millisecond))}
+		Hint: watchHint, Err: fmt.Errorf("made no progress for %v", t.quiet.Round(time.Millisecond))}
 	t.state, t.since, t.err = StateStuck, time.Now(), err
 	close(n.changed)
 	n.changed = make(chan struct{})

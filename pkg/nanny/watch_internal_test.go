@@ -76,7 +76,7 @@ func TestALogThatBlocksDoesNotHoldUpTheEnd(t *testing.T) {
 				failed, free := make(chan error, 3), make(chan struct{})
 				n := New(ctx, Options{Log: slog.New(blocked{slog.DiscardHandler, free}), Deadline: time.Second, Fail: func(err error) { failed <- err }})
 				began := time.Now()
-				if err := n.Go("victim", func(ctx context.Context) error { fn(ctx, free); return nil }); err != nil {
+				if err := n.Go("victim", func(ctx context.Context) error { fn(ctx, free); return nil }, Deadline(time.Second)); err != nil {
 					t.Fatal(err)
 				}
 				<-failed
